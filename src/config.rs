@@ -1,0 +1,289 @@
+//! The configuration: one YAML file, one struct a section, a default and a unit for every value.
+//!
+//! These structs are the single source of `schema config` and of docs/configuration.md. This module
+//! checks values against each other; it never opens a connection and never reads a secret (a secret
+//! is read where it is used, so that a rotated one needs no restart).
+
+pub mod load;
+pub mod sinks;
+pub mod units;
+pub mod validate;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, load, load_text};
+pub use sinks::{FileConfig, KafkaConfig, NatsConfig, SinkConfig};
+pub use units::{Secret, Size, Span};
+
+/// Everything that `run` and `check` need to know.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The vendor's WebSocket feed.
+    pub feed: FeedConfig,
+    /// The vendor's REST list, by which what was not heard is repaired.
+    pub reconcile: ReconcileConfig,
+    /// The file on disk that makes an event durable before it is counted as heard.
+    pub journal: JournalConfig,
+    /// What may leave the process, field by field.
+    #[serde(default)]
+    pub privacy: PrivacyConfig,
+    /// Where the events go; each sink has its own cursor.
+    #[serde(default)]
+    pub sinks: Vec<SinkConfig>,
+    /// The port for metrics, health and status.
+    #[serde(default)]
+    pub admin: AdminConfig,
+    /// How the process ends.
+    #[serde(default)]
+    pub shutdown: ShutdownConfig,
+}
+
+/// The vendor's WebSocket feed.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FeedConfig {
+    /// Address of the WebSocket; plain `ws://` only to loopback, or with `allow_insecure`.
+    #[serde(default = "default_feed_url")]
+    pub url: String,
+    /// File that holds the enterprise API key; read again at each connect.
+    pub api_key_file: Option<PathBuf>,
+    /// The API key itself, meant for the environment (`BRIDGE__FEED__API_KEY`); prefer the file.
+    pub api_key: Option<Secret>,
+    /// How the `enterprise` flag is sent: the vendor's pages show both forms.
+    #[serde(default)]
+    pub enterprise_flag: EnterpriseFlag,
+    /// Our own WebSocket pings are sent this often.
+    #[serde(default = "seconds::<15>")]
+    pub ping_interval: Span,
+    /// The connection is given up after so long without any frame, pongs included.
+    #[serde(default = "seconds::<30>")]
+    pub idle_timeout: Span,
+    /// The longest wait for the TCP and TLS connection, and for each reply to our commands.
+    #[serde(default = "seconds::<10>")]
+    pub reply_timeout: Span,
+    /// A longer message is set aside as a dead letter, its content unread.
+    #[serde(default = "mebibytes::<1>")]
+    pub max_frame_bytes: Size,
+    /// A sequence number may come this many frames late before it counts as missing.
+    #[serde(default = "default_reorder_window")]
+    pub reorder_window: u32,
+    /// The share of the vendor's limits that this bridge may use.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    /// PEM file of certificate authorities to trust instead of the built-in public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Allows plain `ws://` to another machine.
+    #[serde(default)]
+    pub allow_insecure: bool,
+}
+
+/// How the `enterprise` flag of the authenticate message is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EnterpriseFlag {
+    /// `"enterprise": true`
+    #[default]
+    Boolean,
+    /// `"enterprise": "true"`
+    String,
+}
+
+/// The share of the vendor's limits (10 connections, 40 requests a minute) that may be used.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Connections to the vendor at one time, REST included; at most 10.
+    pub connections: u32,
+    /// Requests a minute of every kind together: connects, commands, REST; at most 40.
+    pub requests_per_minute: u32,
+    /// Silence after an answer that looks like the vendor's limit.
+    pub block_wait: Span,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            connections: 5,
+            requests_per_minute: 20,
+            block_wait: Span::seconds(120),
+        }
+    }
+}
+
+/// The vendor's REST list.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReconcileConfig {
+    /// Base address; `/v1/enterprise/users` is added to it.
+    #[serde(default = "default_reconcile_url")]
+    pub url: String,
+    /// A reconcile runs at least this often, besides those after each blind window.
+    #[serde(default = "hours::<6>")]
+    pub interval: Span,
+    /// What the very first list does: `publish` every user as registered, or only `adopt` them.
+    #[serde(default)]
+    pub first_start: FirstStart,
+    /// A list that lacks a larger share of the known users removes nobody and raises an alarm.
+    #[serde(default = "default_removed_share")]
+    pub max_removed_share: f64,
+    /// Longest wait for a connection, and for the next bytes of the list.
+    #[serde(default = "seconds::<30>")]
+    pub timeout: Span,
+    /// PEM file of certificate authorities to trust instead of the built-in public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Allows plain `http://` to another machine.
+    #[serde(default)]
+    pub allow_insecure: bool,
+}
+
+/// What the very first reconcile does with users that the journal has never seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FirstStart {
+    /// Each user of the list becomes a `user.registered` event.
+    #[default]
+    Publish,
+    /// The list is taken as known; only later changes are published.
+    Adopt,
+}
+
+/// The journal.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JournalConfig {
+    /// The SQLite file; created with mode 0600 if it is absent.
+    #[serde(default = "default_journal_path")]
+    pub path: PathBuf,
+    /// The feed is no longer read when the file has this size.
+    #[serde(default = "gibibytes::<8>")]
+    pub max_bytes: Size,
+    /// Records are kept this long after every sink has them, so that a replay is possible.
+    #[serde(default = "hours::<24>")]
+    pub retention: Span,
+    /// Commits come at most this often; 0: as soon as the last one is done.
+    #[serde(default = "seconds::<0>")]
+    pub commit_interval: Span,
+}
+
+/// What may leave the process.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrivacyConfig {
+    /// What becomes of the live credential in each message.
+    pub user_token: TokenPolicy,
+    /// A policy a field: `email`, `first_name`, `last_name`, `phone_number`, `account_type`,
+    /// `account_role`, `status`, `requirements`. Default: `keep`.
+    pub fields: BTreeMap<String, FieldPolicy>,
+    /// Whether records carry the vendor's `user_id` or its HMAC.
+    pub key: KeyPolicy,
+    /// File with the secret (at least 32 bytes) for every `hmac` policy.
+    pub hmac_key_file: Option<PathBuf>,
+}
+
+/// What becomes of `user_token`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenPolicy {
+    /// It is forgotten as soon as the message is parsed.
+    #[default]
+    Drop,
+}
+
+/// What becomes of one field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FieldPolicy {
+    /// As the vendor sent it.
+    #[default]
+    Keep,
+    /// `null`.
+    Drop,
+    /// Its first character and three stars; the last two digits of a phone number.
+    Mask,
+    /// `hmac:` and 32 hex digits, equal for equal values.
+    Hmac,
+}
+
+/// What the key of a record is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyPolicy {
+    /// The vendor's `user_id`, byte for byte.
+    #[default]
+    Plain,
+    /// The HMAC of `user_id` as 32 hex digits.
+    Hmac,
+}
+
+/// The port for metrics, health and status.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Address and port of `/metrics`, `/livez`, `/readyz` and `/status`.
+    pub listen: std::net::SocketAddr,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 9464).into(),
+        }
+    }
+}
+
+/// How the process ends.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShutdownConfig {
+    /// After SIGTERM the sinks have this long to take what the journal holds; the rest is kept.
+    pub drain: Span,
+}
+
+impl Default for ShutdownConfig {
+    fn default() -> Self {
+        Self {
+            drain: Span::seconds(25),
+        }
+    }
+}
+
+fn default_feed_url() -> String {
+    "wss://ws.sfox.com/ws".to_owned()
+}
+
+fn default_reconcile_url() -> String {
+    "https://api.sfox.com".to_owned()
+}
+
+fn default_journal_path() -> PathBuf {
+    "/var/lib/onboarding-bridge/journal.db".into()
+}
+
+fn default_reorder_window() -> u32 {
+    8
+}
+
+fn default_removed_share() -> f64 {
+    0.2
+}
+
+fn seconds<const N: u64>() -> Span {
+    Span::seconds(N)
+}
+
+fn hours<const N: u64>() -> Span {
+    Span::seconds(N * 3600)
+}
+
+fn mebibytes<const N: u64>() -> Size {
+    Size::mebibytes(N)
+}
+
+fn gibibytes<const N: u64>() -> Size {
+    Size::mebibytes(N * 1024)
+}

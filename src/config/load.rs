@@ -1,0 +1,264 @@
+//! Reads the YAML file, lets the environment override it, and names each mistake with its place.
+//!
+//! The only module that reads the process environment. It never prints a value that may be secret.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::{Config, SinkConfig, validate};
+
+/// Environment variables with this prefix override the file: `BRIDGE__FEED__URL` sets `feed.url`.
+pub const ENV_PREFIX: &str = "BRIDGE__";
+
+/// Why a configuration cannot be used: what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}; give its path with --config", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is no YAML.
+    #[error("{path} is not valid YAML: {reason}", path = .path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A key that does not exist.
+    #[error("unknown key `{key}`{hint}; `onboarding-bridge schema config` lists all keys", hint = did_you_mean(.nearest.as_deref()))]
+    UnknownKey {
+        /// Its whole path.
+        key: String,
+        /// The known key that looks most like it.
+        nearest: Option<String>,
+    },
+    /// A value of the wrong form.
+    #[error("`{key}`: {reason}")]
+    Value {
+        /// Its whole path.
+        key: String,
+        /// What is expected.
+        reason: String,
+    },
+    /// Values that are wrong together.
+    #[error("{}", .0.join("; "))]
+    Invalid(Vec<String>),
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest
+        .map(|name| format!(" (did you mean `{name}`?)"))
+        .unwrap_or_default()
+}
+
+/// Loads and checks the configuration file, overridden by the process environment.
+///
+/// # Errors
+/// [`ConfigError`] names the first key that cannot be used, or all values that are wrong together.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    load_text(&text, path, std::env::vars())
+}
+
+/// As [`load`], from text and from the given variables.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(
+    text: &str,
+    path: &Path,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    let syntax = |reason: String| ConfigError::Syntax {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut root: Value =
+        serde_norway::from_str(text).map_err(|error| syntax(error.to_string()))?;
+    if root.is_null() {
+        root = Value::Object(Map::new());
+    }
+    for (name, value) in environment {
+        if let Some(keys) = name.strip_prefix(ENV_PREFIX) {
+            overlay(&mut root, &keys.to_lowercase(), &value)?;
+        }
+    }
+    let Value::Object(sections) = &mut root else {
+        return Err(syntax("the top level is not a mapping".to_owned()));
+    };
+    // `reconcile` and `journal` may be left out whole: every value in them has a default.
+    for section in ["feed", "reconcile", "journal"] {
+        sections
+            .entry(section)
+            .or_insert_with(|| Value::Object(Map::new()));
+    }
+    let sinks = sections.remove("sinks").unwrap_or(Value::Array(Vec::new()));
+    let mut config: Config = typed(root, "")?;
+    config.sinks = sinks_of(sinks)?;
+    validate::check(&config)?;
+    Ok(config)
+}
+
+/// Sets the value at `FEED__URL`; a part that is a number is an index into a list.
+fn overlay(root: &mut Value, keys: &str, value: &str) -> Result<(), ConfigError> {
+    // A value that is no valid YAML, such as one with a colon in it, is meant as it stands.
+    let parsed = match serde_norway::from_str(value) {
+        Ok(parsed @ (Value::Bool(_) | Value::Number(_) | Value::Array(_))) => parsed,
+        _ => Value::String(value.to_owned()),
+    };
+    let mut place = root;
+    for key in keys.split("__") {
+        if place.is_null() {
+            *place = Value::Object(Map::new());
+        }
+        place = match (place, key.parse::<usize>()) {
+            (Value::Array(items), Ok(index)) if index < items.len() => &mut items[index],
+            (Value::Object(map), _) => map.entry(key).or_insert(Value::Null),
+            _ => {
+                let key = format!("{ENV_PREFIX}{}", keys.to_uppercase());
+                let reason = "this variable names no place in the configuration".to_owned();
+                return Err(ConfigError::Value { key, reason });
+            }
+        };
+    }
+    *place = parsed;
+    Ok(())
+}
+
+/// Each sink on its own, so that a mistake is named with its place.
+fn sinks_of(sinks: Value) -> Result<Vec<SinkConfig>, ConfigError> {
+    let wrong = |key: String, reason: &str| ConfigError::Value {
+        key,
+        reason: reason.to_owned(),
+    };
+    let Value::Array(sinks) = sinks else {
+        return Err(wrong("sinks".to_owned(), "expected a list"));
+    };
+    let parse = |(index, mut sink): (usize, Value)| {
+        let key = format!("sinks[{index}]");
+        let kind = sink
+            .as_object_mut()
+            .and_then(|fields| fields.remove("type"));
+        match kind.as_ref().and_then(Value::as_str) {
+            Some("kafka") => typed(sink, &key).map(SinkConfig::Kafka),
+            Some("nats") => typed(sink, &key).map(SinkConfig::Nats),
+            Some("file") => typed(sink, &key).map(SinkConfig::File),
+            _ => Err(wrong(
+                format!("{key}.type"),
+                "expected one of kafka, nats, file",
+            )),
+        }
+    };
+    sinks.into_iter().enumerate().map(parse).collect()
+}
+
+fn typed<T: DeserializeOwned>(value: Value, parent: &str) -> Result<T, ConfigError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let inner = error.path().to_string();
+        let key = match (parent, inner.as_str()) {
+            ("", _) => inner,
+            (_, ".") => parent.to_owned(),
+            _ => format!("{parent}.{inner}"),
+        };
+        describe(key, &error.inner().to_string())
+    })
+}
+
+/// Turns serde's words for an unknown key, which list the known ones, into ours.
+fn describe(key: String, reason: &str) -> ConfigError {
+    if !reason.starts_with("unknown field") {
+        return ConfigError::Value {
+            key,
+            reason: reason.to_owned(),
+        };
+    }
+    let mut names = reason.split('`').skip(1).step_by(2);
+    let unknown = names.next().unwrap_or_default();
+    let nearest = names
+        .map(|name| (strsim::jaro_winkler(unknown, name), name))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name.to_owned());
+    let key = if key.ends_with(unknown) {
+        key
+    } else {
+        format!("{key}.{unknown}")
+    };
+    ConfigError::UnknownKey { key, nearest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "
+feed: {url: 'ws://127.0.0.1:1/ws', api_key: k}
+reconcile: {url: 'http://127.0.0.1:1'}
+sinks:
+  - {name: out, type: file, path: '-'}
+";
+
+    fn loaded(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let environment = environment
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        load_text(text, Path::new("bridge.yaml"), environment)
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_known_name() {
+        let text = GOOD.replace("url: 'ws:", "ulr: 'ws:");
+        let message = loaded(&text, &[]).unwrap_err().to_string();
+        assert!(
+            message.contains("unknown key `feed.ulr` (did you mean `url`?)"),
+            "{message}"
+        );
+        let text = GOOD.replace("path:", "pth:");
+        let message = loaded(&text, &[]).unwrap_err().to_string();
+        assert!(
+            message.contains("unknown key `sinks[0].pth` (did you mean `path`?)"),
+            "{message}"
+        );
+        let message = loaded(&format!("{GOOD}\nsink: []"), &[])
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("unknown key `sink`"), "{message}");
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file() {
+        let config = loaded(
+            GOOD,
+            &[
+                ("BRIDGE__FEED__PING_INTERVAL", "3s"),
+                ("BRIDGE__FEED__LIMITS__CONNECTIONS", "2"),
+                ("BRIDGE__SINKS__0__NAME", "other"),
+                ("HOME", "/nowhere"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.feed.ping_interval, super::super::Span::seconds(3));
+        assert_eq!(config.feed.limits.connections, 2);
+        assert_eq!(config.sinks[0].name(), "other");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_place() {
+        let text = GOOD.replace("api_key: k", "api_key: k, ping_interval: often");
+        let message = loaded(&text, &[]).unwrap_err().to_string();
+        assert!(
+            message.contains("feed.ping_interval") && message.contains("`often`"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! The sinks of the configuration, one struct a type.
+//!
+//! Adding a type here is the first half of adding a sink; `sink::create` is the other.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::units::Span;
+
+/// Where events go.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum SinkConfig {
+    /// A Kafka topic.
+    Kafka(KafkaConfig),
+    /// A NATS JetStream stream.
+    Nats(NatsConfig),
+    /// A file of JSON lines, or standard output.
+    File(FileConfig),
+}
+
+impl SinkConfig {
+    /// The sink's own name: the label of its metrics and the name of its cursor.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Kafka(kafka) => &kafka.name,
+            Self::Nats(nats) => &nats.name,
+            Self::File(file) => &file.name,
+        }
+    }
+
+    /// How long the network gets to settle after an unclean end, before the sink asks what arrived.
+    pub fn settle(&self) -> std::time::Duration {
+        match self {
+            Self::Kafka(kafka) => kafka.settle.0,
+            Self::Nats(nats) => nats.settle.0,
+            // A file has no network that could hold something back.
+            Self::File(_) => std::time::Duration::ZERO,
+        }
+    }
+}
+
+/// A Kafka topic.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaConfig {
+    /// Name of this sink: letters, digits, `-` and `_`; also the name of its cursor.
+    pub name: String,
+    /// Bootstrap servers, `host:port`.
+    pub brokers: Vec<String>,
+    /// The topic; it must exist, the bridge creates none.
+    pub topic: String,
+    /// Wait after an unclean end or an unknown outcome, before asking the topic what it holds.
+    #[serde(default = "default_settle")]
+    pub settle: Span,
+    /// Transactions, for `read_committed` consumers. Not available in this version.
+    #[serde(default)]
+    pub exactly_once: bool,
+    /// Any librdkafka option by its own name; one that ends in `_file` is read from that file
+    /// (`sasl.password_file`). Options that would break the promise are refused.
+    #[serde(default)]
+    pub options: BTreeMap<String, Value>,
+    /// Allows a plaintext connection to another machine.
+    #[serde(default)]
+    pub allow_insecure: bool,
+}
+
+/// A NATS JetStream stream.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NatsConfig {
+    /// Name of this sink: letters, digits, `-` and `_`; also the name of its cursor.
+    pub name: String,
+    /// Server address, or several separated by commas: `nats://host:4222`, `tls://host:4222`.
+    pub url: String,
+    /// The stream; it must exist and take `<subject_prefix>.>`.
+    pub stream: String,
+    /// Events go to `<subject_prefix>.<user>`.
+    pub subject_prefix: String,
+    /// Wait after an unclean end or an unknown outcome, before asking the stream what it holds.
+    #[serde(default = "default_settle")]
+    pub settle: Span,
+    /// User credentials file (JWT and seed).
+    pub credentials_file: Option<PathBuf>,
+    /// File with a token.
+    pub token_file: Option<PathBuf>,
+    /// User name, together with `password_file`.
+    pub user: Option<String>,
+    /// File with the password of `user`.
+    pub password_file: Option<PathBuf>,
+    /// PEM file of certificate authorities to trust.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of the client certificate.
+    pub client_cert_file: Option<PathBuf>,
+    /// PEM file of the client certificate's key.
+    pub client_key_file: Option<PathBuf>,
+    /// Allows a plaintext connection to another machine.
+    #[serde(default)]
+    pub allow_insecure: bool,
+}
+
+/// A file of JSON lines, or standard output.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileConfig {
+    /// Name of this sink: letters, digits, `-` and `_`; also the name of its cursor.
+    pub name: String,
+    /// The file, created with mode 0600 if it is absent; `-` is standard output.
+    pub path: PathBuf,
+}
+
+fn default_settle() -> Span {
+    Span::seconds(2)
+}

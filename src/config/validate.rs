@@ -1,0 +1,274 @@
+//! What must hold between the values of a configuration; every breach is named at once.
+//!
+//! It looks at the values alone: no file, no network.
+
+use std::net::IpAddr;
+
+use super::{Config, ConfigError, FieldPolicy, KafkaConfig, KeyPolicy, NatsConfig, SinkConfig};
+use crate::state::FieldName;
+
+/// librdkafka options that the bridge sets itself, because a promise rests on them.
+const RESERVED_KAFKA_OPTIONS: [&str; 16] = [
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "enable.idempotence",
+    "acks",
+    "request.required.acks",
+    "partitioner",
+    "transactional.id",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "retries",
+    "message.send.max.retries",
+    "max.in.flight",
+    "max.in.flight.requests.per.connection",
+    "allow.auto.create.topics",
+    "enable.gapless.guarantee",
+    "delivery.report.only.error",
+];
+
+/// Checks the whole configuration.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] with one sentence for each breach.
+pub fn check(config: &Config) -> Result<(), ConfigError> {
+    let mut wrong = Vec::new();
+    check_feed(config, &mut wrong);
+    check_privacy(config, &mut wrong);
+    check_sinks(&config.sinks, &mut wrong);
+    if !(0.0..=1.0).contains(&config.reconcile.max_removed_share) {
+        wrong.push("`reconcile.max_removed_share` must lie between 0 and 1".to_owned());
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(ConfigError::Invalid(wrong))
+    }
+}
+
+fn check_feed(config: &Config, wrong: &mut Vec<String>) {
+    let (feed, reconcile) = (&config.feed, &config.reconcile);
+    scheme(
+        "feed.url",
+        &feed.url,
+        ["wss", "ws"],
+        feed.allow_insecure,
+        wrong,
+    );
+    scheme(
+        "reconcile.url",
+        &reconcile.url,
+        ["https", "http"],
+        reconcile.allow_insecure,
+        wrong,
+    );
+    if feed.api_key_file.is_some() == feed.api_key.is_some() {
+        wrong.push(
+            "the API key is missing: set `feed.api_key_file`, or BRIDGE__FEED__API_KEY in the \
+             environment, but not both"
+                .to_owned(),
+        );
+    }
+    let limits = &feed.limits;
+    if !(2..=10).contains(&limits.connections) {
+        wrong.push(
+            "`feed.limits.connections` must be 2 to 10: the vendor allows 10 an address, and the \
+             bridge needs one for the socket and one for REST"
+                .to_owned(),
+        );
+    }
+    if !(4..=40).contains(&limits.requests_per_minute) {
+        wrong.push(
+            "`feed.limits.requests_per_minute` must be 4 to 40: the vendor allows 40, and one \
+             connect with its reconcile takes 4"
+                .to_owned(),
+        );
+    }
+    if feed.idle_timeout <= feed.ping_interval || feed.ping_interval.0.is_zero() {
+        wrong.push(
+            "`feed.idle_timeout` must be longer than `feed.ping_interval`, and neither may be 0"
+                .to_owned(),
+        );
+    }
+    if feed.max_frame_bytes.0 < 1024 {
+        wrong.push("`feed.max_frame_bytes` must be at least 1KiB".to_owned());
+    }
+}
+
+fn check_privacy(config: &Config, wrong: &mut Vec<String>) {
+    let privacy = &config.privacy;
+    for name in privacy.fields.keys() {
+        if FieldName::ALL.iter().all(|field| field.as_str() != name) {
+            wrong.push(format!("`privacy.fields.{name}`: there is no such field"));
+        }
+    }
+    let hashes = privacy.key == KeyPolicy::Hmac
+        || privacy
+            .fields
+            .values()
+            .any(|policy| *policy == FieldPolicy::Hmac);
+    if hashes && privacy.hmac_key_file.is_none() {
+        wrong.push("a policy `hmac` needs `privacy.hmac_key_file`".to_owned());
+    }
+}
+
+fn check_sinks(sinks: &[SinkConfig], wrong: &mut Vec<String>) {
+    if sinks.is_empty() {
+        wrong.push("`sinks` is empty: name at least one sink".to_owned());
+    }
+    for (index, sink) in sinks.iter().enumerate() {
+        let name = sink.name();
+        if name.is_empty()
+            || name.len() > 64
+            || !name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        {
+            wrong.push(format!(
+                "`sinks[{index}].name` must be 1 to 64 letters, digits, `-` or `_`"
+            ));
+        }
+        if sinks
+            .iter()
+            .take(index)
+            .any(|earlier| earlier.name() == name)
+        {
+            wrong.push(format!(
+                "`sinks[{index}].name`: `{name}` is taken by an earlier sink"
+            ));
+        }
+        match sink {
+            SinkConfig::Kafka(kafka) => check_kafka(index, kafka, wrong),
+            SinkConfig::Nats(nats) => check_nats(index, nats, wrong),
+            SinkConfig::File(_) => {}
+        }
+    }
+}
+
+fn check_kafka(index: usize, kafka: &KafkaConfig, wrong: &mut Vec<String>) {
+    if kafka.brokers.is_empty() || kafka.topic.is_empty() {
+        wrong.push(format!(
+            "`sinks[{index}]`: `brokers` and `topic` must not be empty"
+        ));
+    }
+    if kafka.exactly_once {
+        wrong.push(format!(
+            "`sinks[{index}].exactly_once`: transactions are not available in this version"
+        ));
+    }
+    for option in kafka.options.keys() {
+        if RESERVED_KAFKA_OPTIONS.contains(&option.as_str()) {
+            wrong.push(format!(
+                "`sinks[{index}].options.{option}` is set by the bridge, because its promise rests \
+                 on it; remove it"
+            ));
+        }
+    }
+    let protocol = kafka
+        .options
+        .get("security.protocol")
+        .and_then(|value| value.as_str());
+    let encrypted = protocol.is_some_and(|name| name.to_lowercase().ends_with("ssl"));
+    if !encrypted && !kafka.allow_insecure {
+        for broker in kafka.brokers.iter().filter(|broker| !is_loopback(broker)) {
+            wrong.push(format!(
+                "`sinks[{index}].brokers`: {broker} would be reached in plaintext; set \
+                 `security.protocol: ssl` in its options, or `allow_insecure: true`"
+            ));
+        }
+    }
+}
+
+fn check_nats(index: usize, nats: &NatsConfig, wrong: &mut Vec<String>) {
+    for url in nats.url.split(',').map(str::trim) {
+        scheme(
+            &format!("sinks[{index}].url"),
+            url,
+            ["tls", "nats"],
+            nats.allow_insecure,
+            wrong,
+        );
+    }
+    let prefix = &nats.subject_prefix;
+    let token = |token: &str| {
+        !token.is_empty()
+            && token
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    };
+    if nats.stream.is_empty() || !prefix.split('.').all(token) {
+        wrong.push(format!(
+            "`sinks[{index}]`: `stream` must not be empty, and `subject_prefix` must be words of \
+             letters, digits, `-` and `_` with dots between them"
+        ));
+    }
+    if nats.user.is_some() != nats.password_file.is_some()
+        || nats.client_cert_file.is_some() != nats.client_key_file.is_some()
+    {
+        wrong.push(format!(
+            "`sinks[{index}]`: `user` goes with `password_file`, `client_cert_file` with \
+             `client_key_file`"
+        ));
+    }
+}
+
+/// Checks that an address is of one of two schemes, and that the open one stays on this machine.
+fn scheme(
+    key: &str,
+    url: &str,
+    [secure, open]: [&str; 2],
+    allow_insecure: bool,
+    wrong: &mut Vec<String>,
+) {
+    match url.split_once("://") {
+        Some((scheme, rest)) if scheme == secure && !rest.is_empty() => {}
+        Some((scheme, rest)) if scheme == open && !rest.is_empty() => {
+            if !allow_insecure && !is_loopback(rest) {
+                wrong.push(format!(
+                    "`{key}`: {open}:// to another machine is not encrypted; use {secure}://, or \
+                     set `allow_insecure: true` beside it"
+                ));
+            }
+        }
+        _ => wrong.push(format!(
+            "`{key}` must be an address such as {secure}://host"
+        )),
+    }
+}
+
+/// Whether `host:port/path` names this machine.
+fn is_loopback(address: &str) -> bool {
+    let authority = address.split(['/', '?']).next().unwrap_or_default();
+    let authority = authority.rsplit('@').next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_counts_as_loopback() {
+        for local in [
+            "localhost:9092",
+            "127.0.0.1",
+            "127.9.9.9:1/ws",
+            "[::1]:4222",
+            "u@localhost",
+        ] {
+            assert!(is_loopback(local), "{local}");
+        }
+        for remote in [
+            "localhost.example.test",
+            "10.0.0.1:1",
+            "example.test/localhost",
+            "",
+        ] {
+            assert!(!is_loopback(remote), "{remote}");
+        }
+    }
+}

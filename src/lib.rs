@@ -1,0 +1,7 @@
+//! onboarding-bridge.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may fail by panic"))]
+
+pub mod config;
+pub mod event;
+pub mod sink;
+pub mod state;
