@@ -3,5 +3,7 @@
 
 pub mod config;
 pub mod event;
+pub mod normalise;
+pub mod privacy;
 pub mod sink;
 pub mod state;
