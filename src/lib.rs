@@ -3,6 +3,9 @@
 
 pub mod config;
 pub mod event;
+pub mod feed;
+pub mod journal;
+pub mod metrics;
 pub mod normalise;
 pub mod privacy;
 pub mod sink;
