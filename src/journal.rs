@@ -153,10 +153,11 @@ enum Control {
     Window(WindowChange),
     FirstListDone,
     Sync(oneshot::Sender<()>),
+    Close,
 }
 
-/// The open journal. Dropping its [`Appender`] and every [`Handle`] ends the writer, which commits
-/// what it was given before.
+/// The open journal. [`Handle::close`] ends the writer, which commits what it was given before; so
+/// does dropping the [`Appender`] and every [`Handle`].
 #[derive(Debug)]
 pub struct Journal {
     /// For ingest, and only for it: events.
@@ -374,6 +375,13 @@ impl Handle {
         let (done, wait) = oneshot::channel();
         self.send(Control::Sync(done)).await?;
         wait.await.map_err(|_| JournalError::Closed)
+    }
+
+    /// Ends the writer after it has committed what it was given; its outcome is
+    /// [`Journal::writer`].
+    pub async fn close(&self) {
+        // A writer that has ended already needs no end.
+        self.send(Control::Close).await.unwrap_or_default();
     }
 
     async fn send(&self, control: Control) -> Result<(), JournalError> {

@@ -51,6 +51,7 @@ pub(super) struct Writer {
     /// Since when a cursor in memory differs from the file.
     cursors_dirty: Option<Instant>,
     full: bool,
+    closing: bool,
 }
 
 /// What the writer has taken from its queues for the next commit.
@@ -112,6 +113,7 @@ impl Writer {
             cursors,
             cursors_dirty: None,
             full: false,
+            closing: false,
         };
         writer.measure()?;
         let letters: i64 =
@@ -138,7 +140,7 @@ impl Writer {
                     controls_open = count > 0;
                 }
                 count = appends.recv_many(&mut work.entries, COMMIT_RECORDS_MAX),
-                    if appends_open && !self.full =>
+                    if appends_open && (!self.full || self.closing) =>
                 {
                     appends_open = count > 0;
                 }
@@ -150,6 +152,11 @@ impl Writer {
                 work.entries.push(entry);
             }
             self.sort(asked.drain(..), &mut work);
+            if self.closing {
+                // Both still give what is in them.
+                appends.close();
+                controls.close();
+            }
             let closing = !appends_open && !controls_open;
             if !work.is_empty() || Instant::now() >= due || closing {
                 self.commit(&mut work)?;
@@ -188,6 +195,7 @@ impl Writer {
                 Control::Window(change) => work.windows.push(change),
                 Control::FirstListDone => work.first_list_done = true,
                 Control::Sync(waiting) => work.waiting.push(waiting),
+                Control::Close => self.closing = true,
             }
         }
     }
