@@ -3,5 +3,6 @@
 
 pub mod config;
 pub mod event;
+pub mod simulator;
 pub mod sink;
 pub mod state;
