@@ -25,6 +25,8 @@ mod person;
 mod rest;
 mod session;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::fmt;
