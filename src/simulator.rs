@@ -22,6 +22,7 @@ mod limits;
 mod options;
 mod outbox;
 mod person;
+mod registry;
 mod rest;
 mod session;
 mod stats;

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -36,6 +37,7 @@ pub(super) async fn run(listener: TcpListener, hub: Arc<Hub>) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
+                Ok((stream, _)) if hub.down.load(Ordering::SeqCst) => hang_up(&stream),
                 Ok((stream, peer)) if connections.len() < CONNECTIONS_MAX => {
                     connections.spawn(serve(stream, peer, Arc::clone(&hub)));
                 }
@@ -57,6 +59,13 @@ pub(super) async fn run(listener: TcpListener, hub: Arc<Hub>) {
     };
     if timeout(SHUTDOWN_WAIT, all_ended).await.is_err() {
         tracing::warn!("connections did not end in time");
+    }
+}
+
+/// Prepares the stream to be reset when it is dropped.
+pub(super) fn hang_up(stream: &TcpStream) {
+    if let Err(error) = stream.set_zero_linger() {
+        tracing::warn!(%error, "could not prepare a reset");
     }
 }
 
@@ -102,6 +111,9 @@ async fn asks_for_websocket(stream: &TcpStream) -> bool {
 async fn upgrade(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
     let place = hub.register(peer.ip());
     let refused = place.is_none();
+    if refused && hub.down.load(Ordering::SeqCst) {
+        return hang_up(&stream);
+    }
     #[allow(
         clippy::result_large_err,
         reason = "the form that the library asks for"

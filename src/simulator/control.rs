@@ -4,6 +4,8 @@
 //! were flushed; one that ends connections, when they are out of the count of `connected`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
@@ -111,6 +113,21 @@ impl Control {
             line.reset.notify_one();
             line.orders.closed().await;
         }
+    }
+
+    /// Takes the vendor away: every connection is reset and new ones are dropped, while the world goes
+    /// on. `false` brings it back.
+    pub async fn set_down(&self, down: bool) {
+        self.hub.down.store(down, Ordering::SeqCst);
+        if down {
+            self.reset().await;
+        }
+    }
+
+    /// Refuses every upgrade and request with 429 (a command with an error reply and a close) for
+    /// this span, as the vendor does after a breach of its limits.
+    pub fn block(&self, span: Duration) {
+        self.hub.block(span);
     }
 
     /// Makes every connection half-open: nothing is read or sent, pongs included; events meanwhile

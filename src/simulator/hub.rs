@@ -1,28 +1,24 @@
-//! What all tasks of the simulator share: the world, the switches, the counters, the connections.
+//! What all tasks of the simulator share: the world, the switches, the counters.
 //!
 //! Events are emitted one batch at a time, so that every connection gets the events of a user in
 //! their order. A connection that does not read holds all emission back: nothing piles up.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::sync::watch;
 
 use crate::config::Secret;
 
 use super::batch::{BATCH, Batch, Delivery, Order, now_nanos};
 use super::generator::Pace;
-use super::limits::{Limits, Verdict};
+use super::limits::Limits;
 use super::options::{AuthMode, Options, RestMode, SubscribeMode};
 use super::person::Person;
+use super::registry::Line;
 use super::stats::{Entry, Ledger, Stats, locked};
 use super::world::World;
-
-/// Orders that wait for one connection; at the bound the emission waits.
-const ORDERS: usize = 4;
 
 /// What can be switched while the simulator runs.
 #[derive(Clone, Debug)]
@@ -45,18 +41,12 @@ pub(super) struct Hub {
     pub(super) turn: tokio::sync::Mutex<()>,
     modes: Mutex<Modes>,
     world: Mutex<World>,
-    limits: Mutex<Limits>,
-    lines: Mutex<BTreeMap<u64, Line>>,
+    pub(super) limits: Mutex<Limits>,
+    /// Whether the vendor is away: see [`Control::set_down`](super::Control::set_down).
+    pub(super) down: AtomicBool,
+    pub(super) lines: Mutex<BTreeMap<u64, Line>>,
     /// The last timestamp given out.
     clock: AtomicI64,
-}
-
-/// The hub's end of one connection.
-#[derive(Clone, Debug)]
-pub(super) struct Line {
-    pub(super) orders: mpsc::Sender<Order>,
-    pub(super) reset: Arc<Notify>,
-    subscribed: Arc<AtomicBool>,
 }
 
 /// Which events to make.
@@ -92,6 +82,7 @@ impl Hub {
             }),
             world: Mutex::new(World::new(options.seed, options.users, registered)),
             limits: Mutex::new(Limits::new(options.enforce_limits, options.block_duration)),
+            down: AtomicBool::new(false),
             lines: Mutex::default(),
             clock: AtomicI64::new(0),
             options,
@@ -140,61 +131,6 @@ impl Hub {
         now.max(before + 1)
     }
 
-    /// Counts a request of this peer; whether it is to be refused.
-    pub(super) fn refuses_request(&self, peer: IpAddr) -> bool {
-        let verdict = locked(&self.limits).request(peer, Instant::now());
-        self.count(|stats| {
-            stats.requests_peak = stats.requests_peak.max(verdict.count);
-            stats.limit_breaches += u64::from(verdict.breach);
-        });
-        verdict.refused
-    }
-
-    /// Counts a WebSocket connection of this peer and opens a line to it, unless it is refused.
-    pub(super) fn register(self: &Arc<Self>, peer: IpAddr) -> Option<Registration> {
-        let Verdict {
-            breach,
-            refused,
-            count,
-        } = locked(&self.limits).connect(peer, Instant::now());
-        let (sender, orders) = mpsc::channel(ORDERS);
-        let line = Line {
-            orders: sender,
-            reset: Arc::default(),
-            subscribed: Arc::default(),
-        };
-        let mut connection = 0;
-        self.count(|stats| {
-            stats.limit_breaches += u64::from(breach);
-            if !refused {
-                stats.connections_total += 1;
-                stats.connected += 1;
-                stats.connections_peak = stats.connections_peak.max(count);
-                connection = stats.connections_total;
-            }
-        });
-        if refused {
-            return None;
-        }
-        locked(&self.lines).insert(connection, line.clone());
-        Some(Registration {
-            hub: Arc::clone(self),
-            connection,
-            peer,
-            line,
-            orders,
-        })
-    }
-
-    /// All connections, or only those that are subscribed.
-    pub(super) fn lines(&self, only_subscribed: bool) -> Vec<Line> {
-        locked(&self.lines)
-            .values()
-            .filter(|line| !only_subscribed || line.subscribed.load(Ordering::Relaxed))
-            .cloned()
-            .collect()
-    }
-
     /// Changes the world and puts the events in line for each connection that is subscribed; how
     /// many there were.
     pub(super) async fn emit(&self, ask: Ask, delivery: Delivery) -> usize {
@@ -218,55 +154,5 @@ impl Hub {
             Ask::Distinct(n) => world.step_distinct(n.min(BATCH)),
             Ask::User(index) => world.step_user(index).into_iter().collect(),
         }
-    }
-
-    /// Gives the order to these connections; those that ended meanwhile are passed over.
-    pub(super) async fn order(lines: &[Line], order: impl Fn() -> Order) {
-        for line in lines {
-            if line.orders.send(order()).await.is_err() {
-                tracing::debug!("a connection ended before it got its order");
-            }
-        }
-    }
-
-    /// Resolves when each of these connections has flushed all that it was told so far, or ended.
-    pub(super) async fn barrier(lines: &[Line]) {
-        for line in lines {
-            let (done, flushed) = oneshot::channel();
-            if line.orders.send(Order::Barrier(done)).await.is_err() || flushed.await.is_err() {
-                tracing::debug!("a connection ended before it was flushed");
-            }
-        }
-    }
-}
-
-/// A connection's place in the hub; it ends with this value, however the task ends.
-#[derive(Debug)]
-pub(super) struct Registration {
-    pub(super) hub: Arc<Hub>,
-    pub(super) connection: u64,
-    pub(super) peer: IpAddr,
-    pub(super) line: Line,
-    pub(super) orders: mpsc::Receiver<Order>,
-}
-
-impl Registration {
-    /// From now on events are put in line; whether they were not before.
-    pub(super) fn subscribe(&self, wanted: bool) -> bool {
-        let was = self.line.subscribed.swap(wanted, Ordering::Relaxed);
-        self.hub.count(|stats| {
-            stats.subscribed -= usize::from(was);
-            stats.subscribed += usize::from(wanted);
-        });
-        was != wanted
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        locked(&self.hub.lines).remove(&self.connection);
-        locked(&self.hub.limits).disconnect(self.peer);
-        self.subscribe(false);
-        self.hub.count(|stats| stats.connected -= 1);
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Limits {
     enforced: bool,
     block: Duration,
     addresses: HashMap<IpAddr, Address>,
+    /// Everybody is refused until then.
+    all_blocked_until: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -52,15 +54,22 @@ impl Limits {
             enforced,
             block,
             addresses: HashMap::new(),
+            all_blocked_until: None,
         }
+    }
+
+    /// Refuses everybody until then, enforced or not.
+    pub(super) const fn block_all(&mut self, until: Instant) {
+        self.all_blocked_until = Some(until);
     }
 
     /// Counts a WebSocket connection that opens; a refused one does not stay counted.
     pub(super) fn connect(&mut self, peer: IpAddr, now: Instant) -> Verdict {
-        let (enforced, block) = (self.enforced, self.block);
+        let (block, blocked) = (self.enforced.then_some(self.block), self.blocked(now));
         let address = self.address(peer, now);
         let count = address.connections + 1;
-        let verdict = address.judge(count, CONNECTIONS, enforced, block, now);
+        let mut verdict = address.judge(count, CONNECTIONS, block, now);
+        verdict.refused |= blocked;
         if !verdict.refused {
             address.connections = count;
         }
@@ -76,12 +85,18 @@ impl Limits {
 
     /// Counts a request.
     pub(super) fn request(&mut self, peer: IpAddr, now: Instant) -> Verdict {
-        let (enforced, block) = (self.enforced, self.block);
+        let (block, blocked) = (self.enforced.then_some(self.block), self.blocked(now));
         let address = self.address(peer, now);
         if address.requests.len() < REMEMBERED {
             address.requests.push_back(now);
         }
-        address.judge(address.requests.len(), REQUESTS, enforced, block, now)
+        let mut verdict = address.judge(address.requests.len(), REQUESTS, block, now);
+        verdict.refused |= blocked;
+        verdict
+    }
+
+    fn blocked(&self, now: Instant) -> bool {
+        self.all_blocked_until.is_some_and(|until| now < until)
     }
 
     fn address(&mut self, peer: IpAddr, now: Instant) -> &mut Address {
@@ -100,22 +115,21 @@ impl Limits {
 }
 
 impl Address {
+    /// A breach blocks for `block`, if limits are enforced.
     fn judge(
         &mut self,
         count: usize,
         limit: usize,
-        enforced: bool,
-        block: Duration,
+        block: Option<Duration>,
         now: Instant,
     ) -> Verdict {
         let breach = count > limit;
-        if breach && enforced {
+        if breach && let Some(block) = block {
             self.blocked_until = Some(now + block);
         }
-        let blocked = self.blocked_until.is_some_and(|until| now < until);
         Verdict {
             breach,
-            refused: enforced && blocked,
+            refused: self.blocked_until.is_some_and(|until| now < until),
             count,
         }
     }

@@ -249,6 +249,13 @@ mod tests {
     }
 
     #[test]
+    fn the_key_comes_from_the_line_or_from_a_file_not_both() {
+        let file = ["simulate", "--api-key-file", "key"];
+        assert!(Line::try_parse_from(file).is_ok());
+        assert!(Line::try_parse_from(file.into_iter().chain(["--api-key", "x"])).is_err());
+    }
+
+    #[test]
     fn the_key_is_not_shown() {
         let line = Line::try_parse_from(["simulate", "--api-key", "visible"]).unwrap();
         assert_eq!(line.options.api_key.expose(), "visible");

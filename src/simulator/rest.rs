@@ -6,6 +6,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::body::Body;
@@ -59,6 +60,10 @@ pub(super) async fn serve(stream: TcpStream, peer: IpAddr, hub: Arc<Hub>) {
 
 async fn list(State(rest): State<Rest>, headers: HeaderMap, uri: Uri) -> Response {
     rest.hub.count(|stats| stats.rest_requests += 1);
+    if rest.hub.down.load(Ordering::SeqCst) {
+        // Only a connection that was kept alive gets here.
+        return failure(StatusCode::SERVICE_UNAVAILABLE, "down");
+    }
     if rest.hub.refuses_request(rest.peer) {
         return json(StatusCode::TOO_MANY_REQUESTS, LIMITED);
     }

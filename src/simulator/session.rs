@@ -14,12 +14,14 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tokio_tungstenite::tungstenite::{self, Bytes};
 
+use super::accept::hang_up;
 use super::batch::{Batch, Delivery, Order, data_frame};
 use super::command::Login;
 use super::faults::Faults;
-use super::hub::{Hub, Registration};
+use super::hub::Hub;
 use super::options::DisconnectBy;
 use super::outbox::Outbox;
+use super::registry::Registration;
 
 /// Close code of a server that goes away.
 pub(super) const GOING_AWAY: u16 = 1001;
@@ -82,9 +84,7 @@ impl Session {
             Goodbye::Client => {}
             Goodbye::Close(code) => self.close(code).await,
             Goodbye::Reset => {
-                if let Err(error) = self.socket.get_ref().set_zero_linger() {
-                    tracing::warn!(%error, "could not prepare a reset");
-                }
+                hang_up(self.socket.get_ref());
                 return;
             }
         }

@@ -69,6 +69,40 @@ async fn a_stalled_connection_can_be_reset() {
 }
 
 #[tokio::test]
+async fn a_vendor_that_is_down_drops_everybody_and_its_world_goes_on() {
+    let simulator = started().await;
+    let control = simulator.control();
+    let mut client = Client::subscribed(&simulator).await;
+    within("the end", control.set_down(true)).await;
+    assert!(client.next().await.unwrap().is_err());
+    assert!(connect_async(simulator.ws_url()).await.is_err());
+    assert_eq!(control.step(5).await, 5);
+    control.set_down(false).await;
+    let mut client = Client::subscribed(&simulator).await;
+    control.step(1).await;
+    assert_eq!(client.sequences(1).await, [3]);
+    let stats = control.stats();
+    assert_eq!((stats.events_generated, stats.events_sent), (6, 1));
+}
+
+#[tokio::test]
+async fn a_key_file_is_read_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    std::fs::write(&path, "from-a-file\n").unwrap();
+    let options = || Options {
+        api_key_file: Some(path.clone()),
+        ..Options::for_tests()
+    };
+    let simulator = with(options()).await;
+    let mut client = Client::connect(&simulator).await;
+    client.authenticate("from-a-file").await;
+    assert_eq!(client.frame().await["type"], "success");
+    std::fs::remove_file(&path).unwrap();
+    assert!(Simulator::start(options()).await.is_err());
+}
+
+#[tokio::test]
 async fn pings_are_sent_and_their_pongs_counted() {
     let simulator = with(Options {
         ping_interval: Duration::from_millis(20),

@@ -41,6 +41,18 @@ async fn requests_of_both_kinds_count_together_and_are_served_while_not_enforced
 }
 
 #[tokio::test]
+async fn a_block_on_demand_refuses_everybody_without_a_breach() {
+    let simulator = started().await;
+    let control = simulator.control();
+    control.block(Duration::from_secs(60));
+    assert!(connect_async(simulator.ws_url()).await.is_err());
+    assert_eq!(call(&simulator).await, "HTTP/1.1 429 Too Many Requests");
+    control.block(Duration::ZERO);
+    let _client = Client::subscribed(&simulator).await;
+    assert_eq!(control.stats().limit_breaches, 0);
+}
+
+#[tokio::test]
 async fn an_enforced_limit_refuses_everything_until_the_block_is_over() {
     let simulator = with(Options {
         users: 3,
