@@ -1,0 +1,303 @@
+//! The life of the process: build, spawn, drain.
+//!
+//! Building binds and opens everything and starts nothing, so that a mistake shows before the feed
+//! opens. Every task has its owner here; the end comes in the order of the flow.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::admin::{Admin, Status};
+use crate::config::Config;
+use crate::deliver::{Deliver, SinkStatus, Start};
+use crate::event::Timestamp;
+use crate::feed::{self, Feed, Heard, budget::Budget};
+use crate::ingest::Ingest;
+use crate::journal::{Handle, Journal, JournalError};
+use crate::metrics::Metrics;
+use crate::privacy::Privacy;
+use crate::reconcile::{Asker, Listed, Reconcile};
+use crate::shutdown::{self, Stop};
+use crate::sink::{self, SinkError};
+
+/// What may wait between the feed and ingest, and between the list and ingest.
+const QUEUE: usize = 1024;
+
+/// Why the process ends otherwise than well; each kind has its exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// Something that the configuration names cannot be used: exit code 64.
+    #[error("{0}")]
+    Configuration(String),
+    /// A service that is needed refuses for good: exit code 69.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The disk: exit code 74.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A defect of this program: exit code 70.
+    #[error("a part of the bridge has ended unexpectedly: {0}; please report this")]
+    Defect(String),
+}
+
+impl AppError {
+    /// The documented exit code.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Configuration(_) => 64,
+            Self::Unavailable(_) => 69,
+            Self::Defect(_) => 70,
+            Self::Journal(_) => 74,
+        }
+    }
+}
+
+impl From<SinkError> for AppError {
+    fn from(error: SinkError) -> Self {
+        Self::Configuration(error.message)
+    }
+}
+
+/// Everything built, nothing started.
+#[derive(Debug)]
+pub struct App {
+    feed: Feed,
+    heard: mpsc::Receiver<Heard>,
+    reconcile: Reconcile,
+    listed: mpsc::Receiver<Listed>,
+    ingest: Ingest,
+    delivers: Vec<Deliver>,
+    last: watch::Sender<Option<u64>>,
+    journal: Handle,
+    writer: oneshot::Receiver<Result<(), JournalError>>,
+    /// Held for as long as the process has the journal.
+    lock: std::fs::File,
+    admin: Admin,
+    status: Arc<Status>,
+    stopper: shutdown::Stopper,
+    drain: std::time::Duration,
+}
+
+/// How a task ended.
+enum Ended {
+    Feed,
+    Ingest(Result<(), JournalError>),
+    Reconcile,
+    Deliver(Result<(), JournalError>),
+    Writer(Result<(), JournalError>),
+}
+
+impl App {
+    /// Binds the admin port, reads the secrets, opens the journal, makes the sinks.
+    ///
+    /// # Errors
+    /// [`AppError`] with what is wrong and what to do.
+    pub async fn build(config: &Config) -> Result<Self, AppError> {
+        let clock = Timestamp::now;
+        let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name()).collect();
+        let metrics = Metrics::new(&names);
+        let privacy = privacy(config)?;
+        feed::api_key(&config.feed).map_err(|error| {
+            AppError::Configuration(format!("the API key: {error}; make it readable for this user"))
+        })?;
+        feed::tls(config.feed.ca_file.as_deref())
+            .map_err(|error| AppError::Configuration(format!("`feed`: {error}")))?;
+        let sinks = config.sinks.iter().map(sink::create).collect::<Result<Vec<_>, _>>()?;
+        let admin = Admin::bind(config.admin.listen).await.map_err(|error| {
+            AppError::Configuration(format!(
+                "cannot listen on {}: {error}; set `admin.listen` to a free port of this machine",
+                config.admin.listen
+            ))
+        })?;
+        let Journal { appender, handle, found, writer, lock } =
+            Journal::open(&config.journal, &names, &metrics, clock)?;
+        let (stopper, stop) = shutdown::channel();
+        let (heard_sender, heard) = mpsc::channel(QUEUE);
+        let (listed_sender, listed) = mpsc::channel(QUEUE);
+        let (last, last_receiver) = watch::channel(None);
+        let budget = Budget::new(&config.feed.limits, metrics.feed.request_budget.clone());
+        let asker = Asker::default();
+        let mut delivers = Vec::new();
+        let mut statuses = Vec::new();
+        for (index, sink) in sinks.into_iter().enumerate() {
+            let (cursor, clean) = found.cursors[index];
+            let settle = config.sinks[index].settle();
+            let status = Arc::new(SinkStatus::new(names[index], cursor));
+            statuses.push(Arc::clone(&status));
+            delivers.push(Deliver::new(
+                Start { index, cursor, clean, settle },
+                sink,
+                &handle,
+                metrics.sinks[index].clone(),
+                status,
+                stop.clone(),
+                last_receiver.clone(),
+                clock,
+            ));
+        }
+        let feed = Feed {
+            config: config.feed.clone(),
+            budget: Arc::clone(&budget),
+            metrics: metrics.feed.clone(),
+            heard: heard_sender,
+            room: appender.room(),
+            stop: stop.clone(),
+            clock,
+        };
+        let reconcile = Reconcile {
+            config: config.reconcile.clone(),
+            feed: config.feed.clone(),
+            budget,
+            asker: asker.clone(),
+            listed: listed_sender,
+            metrics: metrics.reconcile.clone(),
+            stop: stop.clone(),
+            clock,
+        };
+        let ingest = Ingest::new(
+            appender,
+            &handle,
+            &found,
+            &config.reconcile,
+            privacy,
+            asker,
+            &metrics,
+            stop,
+            clock,
+        )?;
+        let status = Arc::new(Status::new(metrics, handle.clone(), statuses, clock));
+        Ok(Self {
+            feed,
+            heard,
+            reconcile,
+            listed,
+            ingest,
+            delivers,
+            last,
+            journal: handle,
+            writer,
+            lock,
+            admin,
+            status,
+            stopper,
+            drain: config.shutdown.drain.0,
+        })
+    }
+
+    /// Where the admin port listens.
+    pub fn admin_address(&self) -> std::net::SocketAddr {
+        self.admin.address()
+    }
+
+    /// What `/status` and `/metrics` show.
+    pub fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
+    }
+
+    /// Runs until `stop` asks for the end, or something fails that the process cannot survive.
+    ///
+    /// # Errors
+    /// [`AppError`]; nothing that was committed to the journal is lost.
+    pub async fn run(self, stop: Stop) -> Result<(), AppError> {
+        let Self { feed, heard, reconcile, listed, ingest, delivers, writer, journal, .. } = self;
+        let mut admin = JoinSet::new();
+        admin.spawn(self.admin.serve(Arc::clone(&self.status)));
+        let mut tasks = JoinSet::new();
+        let mut delivering = delivers.len();
+        for deliver in delivers {
+            tasks.spawn(async { Ended::Deliver(deliver.run().await) });
+        }
+        tasks.spawn(async { Ended::Ingest(ingest.run(heard, listed).await) });
+        tasks.spawn(async {
+            reconcile.run().await;
+            Ended::Reconcile
+        });
+        tasks.spawn(async {
+            feed.run().await;
+            Ended::Feed
+        });
+        tasks.spawn(async {
+            Ended::Writer(writer.await.unwrap_or(Err(JournalError::Closed)))
+        });
+        let mut deadline = None;
+        let mut failure: Option<AppError> = None;
+        let mut ingesting = true;
+        while let Some(ended) = tokio::select! {
+            ended = tasks.join_next() => ended,
+            () = stop.draining(), if deadline.is_none() => {
+                tracing::info!("ending: the feed is closed, the sinks take what is left");
+                self.stopper.drain();
+                deadline = Some(Instant::now() + self.drain);
+                continue;
+            }
+            () = stop.now() => { self.stopper.now(); tasks.join_next().await }
+            () = reached(deadline) => {
+                tracing::warn!("the time to drain is over; what is left stays in the journal");
+                self.stopper.now();
+                deadline = None;
+                tasks.join_next().await
+            }
+        } {
+            match ended {
+                Err(panic) => {
+                    failure.get_or_insert(AppError::Defect(panic.to_string()));
+                    self.stopper.now();
+                }
+                Ok(Ended::Ingest(Ok(()))) => {
+                    ingesting = false;
+                    // A failing writer reports itself.
+                    if journal.sync().await.is_ok() {
+                        self.last.send_replace(Some(journal.committed()));
+                    }
+                }
+                Ok(Ended::Deliver(Ok(()))) => delivering -= 1,
+                Ok(Ended::Writer(Ok(())) | Ended::Feed | Ended::Reconcile) => {}
+                Ok(Ended::Ingest(Err(error)) | Ended::Deliver(Err(error)) | Ended::Writer(Err(error))) => {
+                    // The first error that is not only an echo of the writer's end is the cause.
+                    let echo = matches!(error, JournalError::Closed);
+                    if !echo || failure.is_none() {
+                        failure = Some(AppError::Journal(error));
+                    }
+                    self.stopper.now();
+                }
+            }
+            if delivering == 0 && !ingesting {
+                journal.close().await;
+            }
+        }
+        drop(self.lock);
+        match failure {
+            Some(error) => Err(error),
+            None => {
+                tracing::info!("ended");
+                Ok(())
+            }
+        }
+    }
+}
+
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The privacy policy with its key, if it needs one.
+///
+/// # Errors
+/// [`AppError::Configuration`] when the key cannot be read or is too short.
+pub fn privacy(config: &Config) -> Result<Privacy, AppError> {
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|error| {
+            let path = path.display();
+            AppError::Configuration(format!("cannot read `privacy.hmac_key_file` {path}: {error}"))
+        })
+    };
+    let key = config.privacy.hmac_key_file.as_deref().map(read).transpose()?;
+    Privacy::new(&config.privacy, key.as_deref())
+        .map_err(|error| AppError::Configuration(error.to_string()))
+}
