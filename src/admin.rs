@@ -98,7 +98,12 @@ impl Status {
         sinks: Vec<Arc<SinkStatus>>,
         clock: fn() -> Timestamp,
     ) -> Self {
-        Self { metrics, journal, sinks, clock }
+        Self {
+            metrics,
+            journal,
+            sinks,
+            clock,
+        }
     }
 
     /// The metrics, as they were last refreshed.
@@ -138,7 +143,10 @@ impl Status {
         }
         let unopened = self.sinks.iter().filter(|sink| !sink.was_opened());
         waiting_for.extend(unopened.map(|sink| format!("sink {}", sink.report().name)));
-        Readiness { ready: waiting_for.is_empty(), waiting_for }
+        Readiness {
+            ready: waiting_for.is_empty(),
+            waiting_for,
+        }
     }
 
     /// Prometheus text. Reads the journal for the age of what each sink lacks: blocking.
@@ -151,9 +159,17 @@ impl Status {
         for (sink, metrics) in self.sinks.iter().zip(&self.metrics.sinks) {
             let delivered = sink.report().delivered;
             let lag = committed.saturating_sub(delivered);
-            let oldest = if lag > 0 { reader.received_after(delivered)? } else { None };
-            metrics.lag_records.set(i64::try_from(lag).unwrap_or(i64::MAX));
-            metrics.lag_seconds.set(oldest.map_or(0.0, |at| now.seconds_since(at).max(0.0)));
+            let oldest = if lag > 0 {
+                reader.received_after(delivered)?
+            } else {
+                None
+            };
+            metrics
+                .lag_records
+                .set(i64::try_from(lag).unwrap_or(i64::MAX));
+            metrics
+                .lag_seconds
+                .set(oldest.map_or(0.0, |at| now.seconds_since(at).max(0.0)));
         }
         Ok(self.metrics.encode())
     }
@@ -198,7 +214,10 @@ async fn readyz(State(status): Shared) -> (StatusCode, String) {
     if ready {
         (StatusCode::OK, "ready\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", waiting_for.join(", ")))
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("waiting for {}\n", waiting_for.join(", ")),
+        )
     }
 }
 
@@ -211,7 +230,12 @@ async fn report(State(status): Shared) -> impl IntoResponse {
 }
 
 async fn metrics(State(status): Shared) -> impl IntoResponse {
-    answer(status, "text/plain; version=0.0.4; charset=utf-8", Status::scrape).await
+    answer(
+        status,
+        "text/plain; version=0.0.4; charset=utf-8",
+        Status::scrape,
+    )
+    .await
 }
 
 /// Runs what reads the journal aside, so that the line never waits for it.
@@ -231,5 +255,9 @@ fn failed(
     error: &dyn std::fmt::Display,
 ) -> (StatusCode, [(header::HeaderName, &'static str); 1], Vec<u8>) {
     let content_type = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-    (StatusCode::INTERNAL_SERVER_ERROR, content_type, format!("{error}\n").into_bytes())
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        content_type,
+        format!("{error}\n").into_bytes(),
+    )
 }

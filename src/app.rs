@@ -101,19 +101,30 @@ impl App {
         let metrics = Metrics::new(&names);
         let privacy = privacy(config)?;
         feed::api_key(&config.feed).map_err(|error| {
-            AppError::Configuration(format!("the API key: {error}; make it readable for this user"))
+            AppError::Configuration(format!(
+                "the API key: {error}; make it readable for this user"
+            ))
         })?;
         feed::tls(config.feed.ca_file.as_deref())
             .map_err(|error| AppError::Configuration(format!("`feed`: {error}")))?;
-        let sinks = config.sinks.iter().map(sink::create).collect::<Result<Vec<_>, _>>()?;
+        let sinks = config
+            .sinks
+            .iter()
+            .map(sink::create)
+            .collect::<Result<Vec<_>, _>>()?;
         let admin = Admin::bind(config.admin.listen).await.map_err(|error| {
             AppError::Configuration(format!(
                 "cannot listen on {}: {error}; set `admin.listen` to a free port of this machine",
                 config.admin.listen
             ))
         })?;
-        let Journal { appender, handle, found, writer, lock } =
-            Journal::open(&config.journal, &names, &metrics, clock)?;
+        let Journal {
+            appender,
+            handle,
+            found,
+            writer,
+            lock,
+        } = Journal::open(&config.journal, &names, &metrics, clock)?;
         let (stopper, stop) = shutdown::channel();
         let (heard_sender, heard) = mpsc::channel(QUEUE);
         let (listed_sender, listed) = mpsc::channel(QUEUE);
@@ -128,7 +139,12 @@ impl App {
             let status = Arc::new(SinkStatus::new(names[index], cursor));
             statuses.push(Arc::clone(&status));
             delivers.push(Deliver::new(
-                Start { index, cursor, clean, settle },
+                Start {
+                    index,
+                    cursor,
+                    clean,
+                    settle,
+                },
                 sink,
                 &handle,
                 metrics.sinks[index].clone(),
@@ -202,15 +218,16 @@ impl App {
     /// # Errors
     /// [`AppError`]; nothing that was committed to the journal is lost.
     pub async fn run(self, stop: Stop) -> Result<(), AppError> {
-        let Self { feed, heard, reconcile, listed, ingest, delivers, writer, journal, .. } = self;
         let mut admin = JoinSet::new();
-        admin.spawn(self.admin.serve(Arc::clone(&self.status)));
+        admin.spawn(self.admin.serve(self.status));
         let mut tasks = JoinSet::new();
-        let mut delivering = delivers.len();
-        for deliver in delivers {
+        let delivering = self.delivers.len();
+        for deliver in self.delivers {
             tasks.spawn(async { Ended::Deliver(deliver.run().await) });
         }
+        let (ingest, heard, listed) = (self.ingest, self.heard, self.listed);
         tasks.spawn(async { Ended::Ingest(ingest.run(heard, listed).await) });
+        let (reconcile, feed, writer) = (self.reconcile, self.feed, self.writer);
         tasks.spawn(async {
             reconcile.run().await;
             Ended::Reconcile
@@ -219,70 +236,102 @@ impl App {
             feed.run().await;
             Ended::Feed
         });
-        tasks.spawn(async {
-            Ended::Writer(writer.await.unwrap_or(Err(JournalError::Closed)))
-        });
-        let mut deadline = None;
-        let mut failure: Option<AppError> = None;
-        let mut ingesting = true;
-        while let Some(ended) = tokio::select! {
-            ended = tasks.join_next() => ended,
-            () = stop.draining(), if deadline.is_none() => {
-                tracing::info!("ending: the feed is closed, the sinks take what is left");
-                self.stopper.drain();
-                deadline = Some(Instant::now() + self.drain);
-                continue;
-            }
-            () = stop.now() => { self.stopper.now(); tasks.join_next().await }
-            () = reached(deadline) => {
-                tracing::warn!("the time to drain is over; what is left stays in the journal");
-                self.stopper.now();
-                deadline = None;
-                tasks.join_next().await
-            }
-        } {
-            match ended {
-                Err(panic) => {
-                    failure.get_or_insert(AppError::Defect(panic.to_string()));
-                    self.stopper.now();
+        tasks.spawn(async { Ended::Writer(writer.await.unwrap_or(Err(JournalError::Closed))) });
+        let mut running = Running {
+            stopper: self.stopper,
+            journal: self.journal,
+            last: self.last,
+            delivering,
+            ingesting: true,
+            failure: None,
+        };
+        let mut phase = Phase::Running;
+        loop {
+            tokio::select! {
+                ended = tasks.join_next() => match ended {
+                    Some(ended) => running.ended(ended).await,
+                    None => break,
+                },
+                () = stop.draining(), if matches!(phase, Phase::Running) => {
+                    tracing::info!("ending: the feed is closed, the sinks take what is left");
+                    running.stopper.drain();
+                    phase = Phase::Draining(Instant::now() + self.drain);
                 }
-                Ok(Ended::Ingest(Ok(()))) => {
-                    ingesting = false;
-                    // A failing writer reports itself.
-                    if journal.sync().await.is_ok() {
-                        self.last.send_replace(Some(journal.committed()));
-                    }
+                () = stop.now(), if !matches!(phase, Phase::Ending) => {
+                    running.stopper.now();
+                    phase = Phase::Ending;
                 }
-                Ok(Ended::Deliver(Ok(()))) => delivering -= 1,
-                Ok(Ended::Writer(Ok(())) | Ended::Feed | Ended::Reconcile) => {}
-                Ok(Ended::Ingest(Err(error)) | Ended::Deliver(Err(error)) | Ended::Writer(Err(error))) => {
-                    // The first error that is not only an echo of the writer's end is the cause.
-                    let echo = matches!(error, JournalError::Closed);
-                    if !echo || failure.is_none() {
-                        failure = Some(AppError::Journal(error));
-                    }
-                    self.stopper.now();
+                () = phase.deadline() => {
+                    tracing::warn!("the time to drain is over; what is left stays in the journal");
+                    running.stopper.now();
+                    phase = Phase::Ending;
                 }
-            }
-            if delivering == 0 && !ingesting {
-                journal.close().await;
             }
         }
         drop(self.lock);
-        match failure {
-            Some(error) => Err(error),
-            None => {
-                tracing::info!("ended");
-                Ok(())
-            }
+        running.failure.map_or(Ok(()), Err)?;
+        tracing::info!("ended");
+        Ok(())
+    }
+}
+
+/// How far the end has come.
+enum Phase {
+    Running,
+    Draining(Instant),
+    Ending,
+}
+
+impl Phase {
+    /// Resolves when the time to drain is over.
+    async fn deadline(&self) {
+        match self {
+            Self::Draining(deadline) => sleep_until(*deadline).await,
+            Self::Running | Self::Ending => std::future::pending().await,
         }
     }
 }
 
-async fn reached(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
+/// What the owner of the tasks keeps in mind.
+struct Running {
+    stopper: shutdown::Stopper,
+    journal: Handle,
+    last: watch::Sender<Option<u64>>,
+    delivering: usize,
+    ingesting: bool,
+    failure: Option<AppError>,
+}
+
+impl Running {
+    async fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        match ended {
+            Err(panic) => {
+                self.failure
+                    .get_or_insert(AppError::Defect(panic.to_string()));
+                self.stopper.now();
+            }
+            Ok(Ended::Ingest(Ok(()))) => {
+                self.ingesting = false;
+                // A writer that fails reports itself.
+                if self.journal.sync().await.is_ok() {
+                    self.last.send_replace(Some(self.journal.committed()));
+                }
+            }
+            Ok(Ended::Deliver(Ok(()))) => self.delivering -= 1,
+            Ok(Ended::Writer(Ok(())) | Ended::Feed | Ended::Reconcile) => {}
+            Ok(
+                Ended::Ingest(Err(error)) | Ended::Deliver(Err(error)) | Ended::Writer(Err(error)),
+            ) => {
+                // "Closed" is only the echo of the writer's end, whose own error is the cause.
+                if self.failure.is_none() || !matches!(error, JournalError::Closed) {
+                    self.failure = Some(AppError::Journal(error));
+                }
+                self.stopper.now();
+            }
+        }
+        if self.failure.is_some() || (self.delivering == 0 && !self.ingesting) {
+            self.journal.close().await;
+        }
     }
 }
 
@@ -294,10 +343,17 @@ pub fn privacy(config: &Config) -> Result<Privacy, AppError> {
     let read = |path: &Path| {
         std::fs::read(path).map_err(|error| {
             let path = path.display();
-            AppError::Configuration(format!("cannot read `privacy.hmac_key_file` {path}: {error}"))
+            AppError::Configuration(format!(
+                "cannot read `privacy.hmac_key_file` {path}: {error}"
+            ))
         })
     };
-    let key = config.privacy.hmac_key_file.as_deref().map(read).transpose()?;
+    let key = config
+        .privacy
+        .hmac_key_file
+        .as_deref()
+        .map(read)
+        .transpose()?;
     Privacy::new(&config.privacy, key.as_deref())
         .map_err(|error| AppError::Configuration(error.to_string()))
 }

@@ -168,7 +168,8 @@ pub struct Journal {
     pub found: Found,
     /// Ends with the writer's outcome.
     pub writer: oneshot::Receiver<Result<(), JournalError>>,
-    _lock: File,
+    /// Keeps other processes from this journal for as long as it lives.
+    pub lock: File,
 }
 
 /// What the file held when it was opened.
@@ -240,7 +241,7 @@ impl Journal {
             },
             found,
             writer,
-            _lock: lock,
+            lock,
         })
     }
 }

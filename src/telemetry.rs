@@ -19,7 +19,9 @@ pub fn start() -> Result<(), String> {
         }
         Err(_) => EnvFilter::new("info,librdkafka=warn,rdkafka=warn,async_nats=warn"),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let started = if std::io::stderr().is_terminal() {
         builder.with_target(false).try_init()
     } else {
