@@ -1,4 +1,16 @@
-//! What is known of each user.
+//! What is known of each user, and what an observation adds to it.
+//!
+//! Pure. A state holds no personal data in clear: a keyed digest of each field, the status, and the
+//! ids of the user's last events. From a state and an observation follow the event's type, its id,
+//! what changed, and whether it is only a repeat.
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::event::Timestamp;
+use crate::event::{Event, EventId, EventType, FEED_NAME, FeedPosition, Origin, SCHEMA_VERSION};
+use crate::normalise::{Field, Observation, outstanding};
 
 /// A field of a user that the record carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,3 +53,263 @@ impl FieldName {
         }
     }
 }
+
+/// A user's name inside the journal: a keyed digest of the `user_id`.
+pub type UserKey = [u8; 16];
+
+/// A repeat is looked for among this many last events of a user.
+pub const RECENT_MAX: usize = 4;
+
+/// What is known of one user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserState {
+    /// Position of the last record that changed this state.
+    pub position: u64,
+    /// Whether the last event was the user's removal.
+    pub removed: bool,
+    /// Keyed digest of each field that was ever seen.
+    pub digests: [Option<[u8; 8]>; FieldName::ALL.len()],
+    /// The status, as sent; it is no personal data.
+    pub status: Option<String>,
+    /// Ids of the last events, newest first.
+    pub recent: Vec<EventId>,
+}
+
+/// The key of all digests in one journal. It never leaves the process.
+#[derive(Clone)]
+pub struct DigestKey(Hmac<Sha256>);
+
+impl std::fmt::Debug for DigestKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DigestKey(***)")
+    }
+}
+
+impl DigestKey {
+    /// Makes the key from its secret bytes.
+    pub fn new(secret: &[u8]) -> Self {
+        Self(Hmac::new_from_slice(secret).expect("HMAC takes a key of any length"))
+    }
+
+    /// The journal's name for a user.
+    pub fn user(&self, user_id: &str) -> UserKey {
+        self.digest("user_id", user_id.as_bytes())
+    }
+
+    fn field(&self, name: FieldName, field: &Field) -> Option<[u8; 8]> {
+        match field {
+            Field::Absent => None,
+            Field::Null => Some(self.digest(name.as_str(), b"n")),
+            Field::Value(Value::String(text)) => {
+                Some(self.digest(name.as_str(), format!("s{text}").as_bytes()))
+            }
+            Field::Value(value) => Some(self.digest(name.as_str(), format!("j{value}").as_bytes())),
+        }
+    }
+
+    fn digest<const N: usize>(&self, name: &str, value: &[u8]) -> [u8; N] {
+        let mut mac = self.0.clone();
+        mac.update(name.as_bytes());
+        mac.update(b"\0");
+        mac.update(value);
+        let digest = mac.finalize().into_bytes();
+        std::array::from_fn(|index| digest[index])
+    }
+}
+
+/// What an observation is, held against what was known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Compared {
+    /// The same event as one of this user's last ones.
+    Repeat,
+    /// The list says nothing that was not known.
+    Unchanged,
+    /// An event to journal, and the state after it (its position is not set yet).
+    News(Box<(Event, UserState)>),
+}
+
+/// How an observation was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// On the feed, by the connection of this name.
+    Feed(String),
+    /// In the REST list.
+    List,
+}
+
+/// Holds an observation against the user's state.
+pub fn compare(
+    known: Option<&UserState>,
+    observation: &Observation,
+    source: Source,
+    received_at: Timestamp,
+    key: &DigestKey,
+) -> Compared {
+    let present = known.filter(|state| !state.removed);
+    let mut digests = present.map(|state| state.digests).unwrap_or_default();
+    let mut changed = Vec::new();
+    for (name, field) in FieldName::ALL.into_iter().zip(&observation.fields) {
+        let place = &mut digests[name as usize];
+        // What a message does not mention is still as it was.
+        if let Some(digest) = key.field(name, field)
+            && place.replace(digest) != Some(digest)
+        {
+            changed.push(name.as_str());
+        }
+    }
+    if source == Source::List && present.is_some() && changed.is_empty() {
+        return Compared::Unchanged;
+    }
+    let event_id = event_id(Some(observation), known, &observation.user_id);
+    if known.is_some_and(|state| state.recent.contains(&event_id)) {
+        return Compared::Repeat;
+    }
+    changed.sort_unstable();
+    let [
+        account_type,
+        account_role,
+        email,
+        first_name,
+        last_name,
+        phone_number,
+        status,
+        requirements,
+    ] = observation.fields.each_ref().map(Field::to_value);
+    let state = UserState {
+        position: 0,
+        removed: false,
+        digests,
+        status: match &observation.fields[FieldName::Status as usize] {
+            Field::Absent => present.and_then(|state| state.status.clone()),
+            field => field.to_value().as_str().map(str::to_owned),
+        },
+        recent: recent(event_id, known),
+    };
+    let event = Event {
+        schema_version: SCHEMA_VERSION,
+        event_id,
+        event_type: if present.is_some() {
+            EventType::Updated
+        } else {
+            EventType::Registered
+        },
+        origin: if source == Source::List {
+            Origin::Reconcile
+        } else {
+            Origin::Feed
+        },
+        user_id: observation.user_id.clone(),
+        account_type,
+        account_role,
+        email,
+        first_name,
+        last_name,
+        phone_number,
+        status,
+        previous_status: present.and_then(|state| state.status.clone()).into(),
+        outstanding_requirements: outstanding(&requirements),
+        requirements,
+        changed: if present.is_some() {
+            changed
+        } else {
+            Vec::new()
+        },
+        occurred_at: observation.sent_at.as_ref().map(|(_, at)| *at),
+        received_at,
+        feed: match source {
+            Source::Feed(connection) => Some(FeedPosition {
+                sequence: observation.sequence,
+                connection,
+            }),
+            Source::List => None,
+        },
+    };
+    Compared::News(Box::new((event, state)))
+}
+
+/// The event of a user who is absent from a complete list, and the state after it.
+pub fn removal(known: &UserState, user_id: &str, received_at: Timestamp) -> (Event, UserState) {
+    let event_id = event_id(None, Some(known), user_id);
+    let state = UserState {
+        position: 0,
+        removed: true,
+        digests: Default::default(),
+        status: None,
+        recent: recent(event_id, Some(known)),
+    };
+    let event = Event {
+        schema_version: SCHEMA_VERSION,
+        event_id,
+        event_type: EventType::Removed,
+        origin: Origin::Reconcile,
+        user_id: user_id.to_owned(),
+        account_type: Value::Null,
+        account_role: Value::Null,
+        email: Value::Null,
+        first_name: Value::Null,
+        last_name: Value::Null,
+        phone_number: Value::Null,
+        status: Value::Null,
+        previous_status: known.status.clone().into(),
+        requirements: Value::Null,
+        outstanding_requirements: Vec::new(),
+        changed: Vec::new(),
+        occurred_at: None,
+        received_at,
+        feed: None,
+    };
+    (event, state)
+}
+
+fn recent(newest: EventId, known: Option<&UserState>) -> Vec<EventId> {
+    let older = known
+        .map(|state| state.recent.as_slice())
+        .unwrap_or_default();
+    std::iter::once(newest)
+        .chain(older.iter().copied())
+        .take(RECENT_MAX)
+        .collect()
+}
+
+/// 128 bits of SHA-256 over a versioned, length-prefixed encoding, as docs/record.md says: the same
+/// for every bridge that hears the same message. `None` stands for the user's removal.
+fn event_id(
+    observation: Option<&Observation>,
+    known: Option<&UserState>,
+    user_id: &str,
+) -> EventId {
+    let mut hash = Sha256::new();
+    let mut part = |tag: u8, bytes: &[u8]| {
+        hash.update([tag]);
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(b'v', b"onboarding-bridge event id 1");
+    part(b'f', FEED_NAME.as_bytes());
+    part(b'u', user_id.as_bytes());
+    // Without a time of its own, an event is told from the same state seen earlier by what came
+    // before it, so that a state which comes back later is a new event.
+    let sent_at = observation.and_then(|observation| observation.sent_at.as_ref());
+    match (sent_at, known.and_then(|state| state.recent.first())) {
+        (Some((as_sent, _)), _) => part(b't', as_sent.as_bytes()),
+        (None, Some(previous)) => part(b'p', &previous.0),
+        (None, None) => part(b'p', b""),
+    }
+    match observation {
+        None => part(b'r', b""),
+        Some(observation) => {
+            for field in &observation.fields {
+                match field {
+                    Field::Absent | Field::Null => part(b'0', b""),
+                    Field::Value(Value::String(text)) => part(b's', text.as_bytes()),
+                    Field::Value(value) => part(b'j', value.to_string().as_bytes()),
+                }
+            }
+        }
+    }
+    let digest = hash.finalize();
+    EventId(std::array::from_fn(|index| digest[index]))
+}
+
+#[cfg(test)]
+mod tests;

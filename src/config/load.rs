@@ -185,9 +185,9 @@ fn describe(key: String, reason: &str) -> ConfigError {
     let mut names = reason.split('`').skip(1).step_by(2);
     let unknown = names.next().unwrap_or_default();
     let nearest = names
-        .map(|name| (strsim::jaro_winkler(unknown, name), name))
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|name| (strsim::osa_distance(unknown, name), name))
+        .filter(|(distance, _)| *distance <= 1 + unknown.len() / 4)
+        .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name.to_owned());
     let key = if key.ends_with(unknown) {
         key

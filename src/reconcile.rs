@@ -1,0 +1,158 @@
+//! Fetches the vendor's list of users, so that what was not heard is repaired.
+//!
+//! It streams the list to ingest, user by user, and says whether the list was complete. What differs
+//! is for ingest to find: here nothing is compared and nothing is written. At most one list is
+//! fetched at a time, inside the vendor's budget.
+
+mod list;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::backoff::Backoff;
+use crate::config::{FeedConfig, ReconcileConfig};
+use crate::event::Timestamp;
+use crate::feed::{api_key, budget::Budget};
+use crate::metrics::ReconcileMetrics;
+use crate::normalise::Observation;
+use crate::shutdown::Stop;
+
+pub use list::ListError;
+
+/// First and longest bound of the wait after a list that failed.
+const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// Requests for a list that come within this time of each other share one.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// What reconcile tells ingest of one list.
+#[derive(Debug)]
+pub enum Listed {
+    /// The list was asked for at this time.
+    Begin(Timestamp),
+    /// One user.
+    User(Box<Observation>),
+    /// The list has ended; `complete` is false where an entry could not be read.
+    End {
+        /// Whether the list was read to its end, every entry of it.
+        complete: bool,
+    },
+    /// The list broke off; what came of it is still true.
+    Failed,
+}
+
+/// Asks for a list; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Asker(Arc<Notify>);
+
+impl Asker {
+    /// A list is wanted soon; one that is already running does not count.
+    pub fn ask(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Everything that reconcile works with.
+#[derive(Debug)]
+pub struct Reconcile {
+    /// Its configuration.
+    pub config: ReconcileConfig,
+    /// Where the API key is.
+    pub feed: FeedConfig,
+    /// The vendor's limits, shared with the feed.
+    pub budget: Arc<Budget>,
+    /// Who asks.
+    pub asker: Asker,
+    /// Where the users go.
+    pub listed: mpsc::Sender<Listed>,
+    /// Its metrics.
+    pub metrics: ReconcileMetrics,
+    /// When to end.
+    pub stop: Stop,
+    /// The clock.
+    pub clock: fn() -> Timestamp,
+}
+
+impl Reconcile {
+    /// Fetches a list whenever one is asked for, and on a timer.
+    pub async fn run(self) {
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut next = Instant::now() + self.config.interval.0;
+        loop {
+            tokio::select! {
+                () = self.asker.0.notified() => {}
+                () = sleep_until(next) => {}
+                () = self.stop.draining() => return,
+            }
+            let fetched = tokio::select! {
+                fetched = self.fetch() => fetched,
+                () = self.stop.draining() => return,
+            };
+            next = Instant::now()
+                + match fetched {
+                    Ok(()) => {
+                        backoff.reset();
+                        self.config.interval.0
+                    }
+                    Err(error) => self.failed(&error, &mut backoff),
+                };
+        }
+    }
+
+    async fn fetch(&self) -> Result<(), ListError> {
+        sleep(GATHER).await;
+        let _place = self.budget.connection().await;
+        self.budget.spend(1).await;
+        let key = api_key(&self.feed).map_err(|error| ListError::Credential(error.to_string()))?;
+        let (config, listed) = (self.config.clone(), self.listed.clone());
+        let started = Instant::now();
+        // Nobody listens only when everything ends.
+        let tell = |what| async { self.listed.send(what).await.map_err(|_| ListError::Ended) };
+        tell(Listed::Begin((self.clock)())).await?;
+        let reading = tokio::task::spawn_blocking(move || list::read(&config, &key, &listed));
+        let outcome = reading.await.unwrap_or(Err(ListError::Ended));
+        self.metrics
+            .duration
+            .observe(started.elapsed().as_secs_f64());
+        match outcome {
+            Ok(complete) => tell(Listed::End { complete }).await,
+            Err(error) => {
+                tell(Listed::Failed).await?;
+                Err(error)
+            }
+        }
+    }
+
+    fn failed(&self, error: &ListError, backoff: &mut Backoff) -> Duration {
+        if matches!(error, ListError::Limited(_)) {
+            self.budget.block();
+        }
+        // Half of it fixed: a list that failed at once must not be asked for again at once.
+        let wait = RETRY.0 + backoff.next(&mut rand::rng());
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(%error, wait_ms, "the list could not be read; what was not heard is not repaired yet");
+        wait
+    }
+}
+
+/// Reads the list once and counts its users, for `check`.
+///
+/// # Errors
+/// [`ListError`].
+pub async fn probe(config: &ReconcileConfig, feed: &FeedConfig) -> Result<usize, ListError> {
+    let key = api_key(feed).map_err(|error| ListError::Credential(error.to_string()))?;
+    let (listed, mut users) = mpsc::channel(64);
+    let config = config.clone();
+    let reading = tokio::task::spawn_blocking(move || list::read(&config, &key, &listed));
+    let mut count = 0;
+    while let Some(listed) = users.recv().await {
+        count += usize::from(matches!(listed, Listed::User(_)));
+    }
+    reading
+        .await
+        .unwrap_or(Err(ListError::Ended))
+        .map(|_| count)
+}

@@ -1,0 +1,227 @@
+//! One request for the list, read as a stream: never the whole body in memory.
+//!
+//! The only file that names the HTTP client. A body that breaks off, is no JSON or lacks its `data`
+//! is an error, never a short list.
+
+use std::fmt;
+use std::io::BufReader;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use ureq::Agent;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+
+use super::Listed;
+use crate::config::ReconcileConfig;
+use crate::normalise;
+
+/// Path of the list below `reconcile.url`.
+const PATH: &str = "/v1/enterprise/users";
+
+/// The whole list may take this many times `reconcile.timeout`.
+const BODY_TIMEOUT_FACTOR: u32 = 20;
+
+/// Why there is no list.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// The API key cannot be read.
+    #[error("{0}; make feed.api_key_file readable for this process")]
+    Credential(String),
+    /// The key was refused.
+    #[error("the vendor refuses the API key for the list ({0}); check the key")]
+    Refused(u16),
+    /// Refused in a way that looks like the vendor's limit.
+    #[error("the vendor answered {0}, as it does over its limit or in maintenance")]
+    Limited(u16),
+    /// Another status.
+    #[error("the vendor answered {0}")]
+    Status(u16),
+    /// No connection, or one that broke.
+    #[error("cannot reach {url}: {reason}; check reconcile.url and the network")]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// The body is not the list.
+    #[error("the list cannot be read: {0}")]
+    Body(String),
+    /// The bridge is ending.
+    #[error("the bridge is ending")]
+    Ended,
+}
+
+/// Fetches the list and sends each user; blocking. Returns whether every entry could be read.
+pub(super) fn read(
+    config: &ReconcileConfig,
+    key: &SecretString,
+    listed: &mpsc::Sender<Listed>,
+) -> Result<bool, ListError> {
+    let url = format!("{}{PATH}", config.url.trim_end_matches('/'));
+    let unreachable = |reason: String| ListError::Unreachable {
+        url: config.url.clone(),
+        reason,
+    };
+    let agent = agent(config).map_err(unreachable)?;
+    let request = agent
+        .get(&url)
+        .header("Authorization", format!("Bearer {}", key.expose_secret()));
+    let mut response = request
+        .call()
+        .map_err(|error| unreachable(error.to_string()))?;
+    match response.status().as_u16() {
+        200 => {}
+        status @ (401 | 403) => return Err(ListError::Refused(status)),
+        status @ (429 | 503) => return Err(ListError::Limited(status)),
+        status => return Err(ListError::Status(status)),
+    }
+    let reader = BufReader::with_capacity(64 * 1024, response.body_mut().as_reader());
+    let mut json = serde_json::Deserializer::from_reader(reader);
+    let mut outcome = Outcome {
+        complete: true,
+        ended: false,
+    };
+    let body = |error: serde_json::Error| ListError::Body(position(&error));
+    let read = Envelope {
+        listed,
+        outcome: &mut outcome,
+    }
+    .deserialize(&mut json);
+    if outcome.ended {
+        return Err(ListError::Ended);
+    }
+    read.map_err(body)?;
+    json.end().map_err(body)?;
+    Ok(outcome.complete)
+}
+
+/// Where the error is and of which kind; not serde's own words, which may quote a value.
+fn position(error: &serde_json::Error) -> String {
+    let kind = match error.classify() {
+        serde_json::error::Category::Io => "the connection broke",
+        serde_json::error::Category::Syntax => "it is not valid JSON",
+        serde_json::error::Category::Data => "it is not an object with a list `data`",
+        serde_json::error::Category::Eof => "it breaks off",
+    };
+    format!("{kind} (line {} column {})", error.line(), error.column())
+}
+
+fn agent(config: &ReconcileConfig) -> Result<Agent, String> {
+    let roots = match &config.ca_file {
+        None => RootCerts::WebPki,
+        Some(path) => {
+            let wrong = |error: &dyn fmt::Display| format!("ca_file {}: {error}", path.display());
+            let pem = std::fs::read(path).map_err(|error| wrong(&error))?;
+            let mut certificates = Vec::new();
+            for item in parse_pem(&pem) {
+                if let PemItem::Certificate(certificate) = item.map_err(|error| wrong(&error))? {
+                    certificates.push(certificate);
+                }
+            }
+            RootCerts::new_with_certs(&certificates)
+        }
+    };
+    let timeout = config.timeout.0;
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .timeout_connect(Some(timeout))
+        .timeout_recv_response(Some(timeout))
+        .timeout_recv_body(Some(timeout * BODY_TIMEOUT_FACTOR))
+        .user_agent(concat!("onboarding-bridge/", env!("CARGO_PKG_VERSION")))
+        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .build();
+    Ok(config.into())
+}
+
+struct Outcome {
+    complete: bool,
+    ended: bool,
+}
+
+/// `{"data": [...]}`; any other key is passed over, aloud where it looks like paging.
+struct Envelope<'a> {
+    listed: &'a mpsc::Sender<Listed>,
+    outcome: &'a mut Outcome,
+}
+
+impl<'de> DeserializeSeed<'de> for Envelope<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Envelope<'_> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with a list `data`")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut found = false;
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "data" {
+                map.next_value_seed(Users {
+                    listed: self.listed,
+                    outcome: self.outcome,
+                })?;
+                found = true;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+                // Half a list must not remove the users of the other half.
+                self.outcome.complete = false;
+                tracing::warn!(
+                    "the list has a key beside `data`, perhaps pages: nobody is removed by it"
+                );
+            }
+        }
+        if found {
+            Ok(())
+        } else {
+            Err(serde::de::Error::missing_field("data"))
+        }
+    }
+}
+
+struct Users<'a> {
+    listed: &'a mpsc::Sender<Listed>,
+    outcome: &'a mut Outcome,
+}
+
+impl<'de> DeserializeSeed<'de> for Users<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Users<'_> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of users")
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut users: A) -> Result<(), A::Error> {
+        while let Some(user) = users.next_element::<Value>()? {
+            match normalise::observation(user) {
+                Ok((observation, _)) => {
+                    let user = Listed::User(Box::new(observation));
+                    if self.listed.blocking_send(user).is_err() {
+                        self.outcome.ended = true;
+                        return Err(serde::de::Error::custom("the bridge is ending"));
+                    }
+                }
+                Err(reason) => {
+                    self.outcome.complete = false;
+                    tracing::warn!(
+                        reason = reason.as_str(),
+                        "an entry of the list cannot be read"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+}
