@@ -1,29 +1,193 @@
-//! To be written.
-use super::{Destination, PublishError, Sink, SinkError};
+//! The Kafka sink: one idempotent produce a record, to the partition that Java's partitioner picks.
+//!
+//! A record counts once a broker acknowledged it with acks=all. It never creates a topic, never retries
+//! what librdkafka gave up, and never reports a record as failed that it did not ask back first. This
+//! is the only place, with its submodules, that knows rdkafka.
+
+mod client;
+pub mod embedded;
+mod errors;
+mod held;
+mod options;
+mod publish;
+pub mod tail;
+#[cfg(test)]
+mod tests;
+mod topic;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use rdkafka::producer::{Producer, PurgeConfig};
+
+use super::{Destination, ErrorClass, PublishError, Sink, SinkError};
 use crate::config::KafkaConfig;
 use crate::event::{EventId, Record, Timestamp};
-use futures_util::future::BoxFuture;
-use std::{collections::HashSet, sync::Arc};
-/// x
-#[derive(Debug)]
-pub struct KafkaSink;
+use client::{Aside, Context, blocking};
+use publish::Client;
+use topic::Topic;
+
+/// The longest wait for what librdkafka still holds when the sink is closed.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Publishes to one Kafka topic.
+pub struct KafkaSink {
+    config: KafkaConfig,
+    opened: Option<(Client, Topic)>,
+}
+
 impl KafkaSink {
-    /// x
-    pub fn new(_: &KafkaConfig) -> Result<Self, SinkError> {
-        Ok(Self)
+    /// A sink for the topic that the configuration names; it connects only when it is opened.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Configuration`] when an option or a secret file cannot be used.
+    pub fn new(config: &KafkaConfig) -> Result<Self, SinkError> {
+        options::producer(config, options::BATCH_BYTES)?;
+        options::reader(config)?;
+        Ok(Self {
+            config: config.clone(),
+            opened: None,
+        })
+    }
+
+    async fn open_anew(&mut self) -> Result<Destination, SinkError> {
+        if let Some((old, _)) = self.opened.take() {
+            // Before anything else: what it still holds must not arrive after `held` has looked.
+            publish::purge(&old, PurgeConfig::default().queue().inflight()).await;
+        }
+        let (mut client, mut topic) = connect(&self.config, options::BATCH_BYTES).await?;
+        topic.settings = topic::settings(&self.config).await;
+        if let Some(limit) = topic
+            .batch_bytes_max()
+            .filter(|limit| *limit < options::BATCH_BYTES)
+        {
+            // A broker refuses a batch as a whole, so no batch may be larger than the topic allows.
+            client = connect(&self.config, limit).await?.0;
+        }
+        let config = self.config.clone();
+        let readable = blocking(move || held::probe(&config)).await;
+        let mut warnings = topic.warnings();
+        if let Err(reason) = &readable {
+            if reason.class == ErrorClass::Transient {
+                return Err(reason.clone());
+            }
+            warnings.push(format!(
+                "the topic cannot be read ({reason}), so after an unclean end events may come twice; \
+                 allow this sink's user READ and DESCRIBE on it"
+            ));
+        }
+        let destination = Destination {
+            description: topic.describe(&self.config),
+            can_tell_what_it_holds: readable.is_ok(),
+            warnings,
+        };
+        self.opened = Some((client, topic));
+        Ok(destination)
+    }
+
+    async fn ask_held(&self, since: Timestamp) -> Result<HashSet<EventId>, SinkError> {
+        let (_, topic) = self.opened.as_ref().ok_or_else(not_open)?;
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let question = held::Question {
+            config: self.config.clone(),
+            partitions: topic.partitions,
+            since,
+            exact: topic
+                .settings
+                .as_ref()
+                .is_some_and(|settings| !settings.append_time),
+            cancelled: Arc::clone(&cancelled),
+        };
+        // A dropped future must not leave a thread that reads on.
+        let _cancel = CancelOnDrop(cancelled);
+        blocking(move || held::ids_since(&question)).await
     }
 }
+
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A new producer that has found its topic.
+async fn connect(config: &KafkaConfig, batch_bytes: usize) -> Result<(Client, Topic), SinkError> {
+    let config = config.clone();
+    blocking(move || {
+        let options = options::producer(&config, batch_bytes)?;
+        let context = Context::default();
+        let producer = options
+            .create_with_context(context.clone())
+            .map_err(|error| errors::of_client("producer", &error))?;
+        let client = Client {
+            producer: Arc::new(Aside::new(producer)),
+            context,
+            batch_bytes: options::batch_bytes(&options),
+        };
+        let topic = topic::find(client.producer.client(), &config)?;
+        Ok((client, topic))
+    })
+    .await
+}
+
 impl Sink for KafkaSink {
     fn open(&mut self) -> BoxFuture<'_, Result<Destination, SinkError>> {
-        unreachable!()
+        self.open_anew().boxed()
     }
-    fn held(&mut self, _: Timestamp) -> BoxFuture<'_, Result<HashSet<EventId>, SinkError>> {
-        unreachable!()
+
+    fn held(&mut self, since: Timestamp) -> BoxFuture<'_, Result<HashSet<EventId>, SinkError>> {
+        self.ask_held(since).boxed()
     }
-    fn publish<'a>(&'a mut self, _: &'a [Arc<Record>]) -> BoxFuture<'a, Result<(), PublishError>> {
-        unreachable!()
+
+    fn publish<'a>(
+        &'a mut self,
+        batch: &'a [Arc<Record>],
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        async move {
+            match &self.opened {
+                Some((client, _)) => publish::publish(client, &self.config, batch).await,
+                None => Err(PublishError {
+                    failed: (0..batch.len()).map(|index| (index, not_open())).collect(),
+                }),
+            }
+        }
+        .boxed()
     }
+
     fn close(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
-        unreachable!()
+        async move {
+            let Some((client, _)) = self.opened.take() else {
+                return Ok(());
+            };
+            blocking(move || {
+                client
+                    .producer
+                    .flush(FLUSH_TIMEOUT)
+                    .map_err(|error| errors::of_client("flush", &error))
+            })
+            .await
+        }
+        .boxed()
     }
+}
+
+/// Shows no option: one of them may be a password.
+impl fmt::Debug for KafkaSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSink")
+            .field("topic", &self.config.topic)
+            .field("open", &self.opened.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+fn not_open() -> SinkError {
+    SinkError::new(ErrorClass::Transient, "the topic is not open")
 }

@@ -1,29 +1,134 @@
-//! To be written.
-use super::{Destination, PublishError, Sink, SinkError};
+//! The NATS sink: one JetStream message a record, to `<subject_prefix>.<token of the key>`.
+//!
+//! A record counts once its PubAck is there; `duplicate: true` is success, for the stream then holds
+//! the event by its message id. It never creates or changes a stream, never retries, and never has two
+//! records of one key under way. This is the only place, with its submodules, that knows async-nats.
+
+mod connect;
+mod errors;
+mod headers;
+mod held;
+mod inspect;
+mod publish;
+pub mod subject;
+pub mod tail;
+mod watch;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::stream::Stream;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
+
+use super::{Destination, ErrorClass, PublishError, Sink, SinkError};
 use crate::config::NatsConfig;
 use crate::event::{EventId, Record, Timestamp};
-use futures_util::future::BoxFuture;
-use std::{collections::HashSet, sync::Arc};
-/// x
-#[derive(Debug)]
-pub struct NatsSink;
+use connect::Connection;
+
+/// The longest `open`: every address once, and a few questions about the stream.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// The longest wait for what is still in the write buffer when the sink is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Publishes to one JetStream stream.
+pub struct NatsSink {
+    config: NatsConfig,
+    opened: Option<(Connection, Stream)>,
+}
+
 impl NatsSink {
-    /// x
-    pub fn new(_: &NatsConfig) -> Result<Self, SinkError> {
-        Ok(Self)
+    /// A sink for the stream that the configuration names; it connects only when it is opened.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Configuration`] when an address or a secret file cannot be used.
+    pub fn new(config: &NatsConfig) -> Result<Self, SinkError> {
+        connect::options(config)?;
+        Ok(Self {
+            config: config.clone(),
+            opened: None,
+        })
+    }
+
+    async fn open_anew(&mut self) -> Result<Destination, SinkError> {
+        // The old client goes first; what it still held in its buffer has a message id, so the stream
+        // stores it once, whichever client brings it.
+        self.opened = None;
+        let connection = connect::connect(&self.config).await?;
+        let (stream, destination) = inspect::inspect(&connection, &self.config).await?;
+        self.opened = Some((connection, stream));
+        Ok(destination)
     }
 }
+
 impl Sink for NatsSink {
     fn open(&mut self) -> BoxFuture<'_, Result<Destination, SinkError>> {
-        unreachable!()
+        async move {
+            let servers = connect::servers(&self.config);
+            timeout(OPEN_TIMEOUT, self.open_anew())
+                .await
+                .unwrap_or_else(|_| {
+                    Err(SinkError::new(
+                        ErrorClass::Transient,
+                        format!("{servers} did not answer within {OPEN_TIMEOUT:?}"),
+                    ))
+                })
+        }
+        .boxed()
     }
-    fn held(&mut self, _: Timestamp) -> BoxFuture<'_, Result<HashSet<EventId>, SinkError>> {
-        unreachable!()
+
+    fn held(&mut self, since: Timestamp) -> BoxFuture<'_, Result<HashSet<EventId>, SinkError>> {
+        async move {
+            let (connection, stream) = self.opened.as_mut().ok_or_else(not_open)?;
+            held::ids_since(connection, stream, &self.config, since).await
+        }
+        .boxed()
     }
-    fn publish<'a>(&'a mut self, _: &'a [Arc<Record>]) -> BoxFuture<'a, Result<(), PublishError>> {
-        unreachable!()
+
+    fn publish<'a>(
+        &'a mut self,
+        batch: &'a [Arc<Record>],
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        async move {
+            match &self.opened {
+                Some((connection, _)) => publish::publish(connection, &self.config, batch).await,
+                None => Err(PublishError {
+                    failed: (0..batch.len()).map(|index| (index, not_open())).collect(),
+                }),
+            }
+        }
+        .boxed()
     }
+
     fn close(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
-        unreachable!()
+        async move {
+            let Some((connection, _)) = self.opened.take() else {
+                return Ok(());
+            };
+            let failed = |why: String| SinkError::new(ErrorClass::Transient, why);
+            match timeout(CLOSE_TIMEOUT, connection.client.drain()).await {
+                Ok(drained) => drained.map_err(|error| failed(error.to_string())),
+                Err(_) => Err(failed(format!("not drained within {CLOSE_TIMEOUT:?}"))),
+            }
+        }
+        .boxed()
     }
+}
+
+/// Shows neither the address, which may hold a password, nor the connection.
+impl fmt::Debug for NatsSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NatsSink")
+            .field("stream", &self.config.stream)
+            .field("open", &self.opened.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+fn not_open() -> SinkError {
+    SinkError::new(ErrorClass::Transient, "the stream is not open")
 }

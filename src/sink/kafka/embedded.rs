@@ -1,0 +1,81 @@
+//! For the demo and for tests only: a Kafka broker within this process, which forgets everything.
+//!
+//! It is librdkafka's mock cluster: it speaks the protocol on a loopback port to any client, keeps
+//! records in memory, and knows neither settings nor rights nor times: whoever asks it which records
+//! came since a moment, as `held` does, is told none. The bridge itself never uses it.
+
+use std::fmt;
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
+#[cfg(test)]
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+use super::super::{ErrorClass, SinkError};
+use super::client::Aside;
+use super::errors;
+
+/// A broker on loopback that ends when this is dropped.
+pub struct EmbeddedBroker {
+    /// The mock cluster lives in a client of its own.
+    host: Aside<BaseProducer<DefaultProducerContext>>,
+    address: String,
+}
+
+impl fmt::Debug for EmbeddedBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedBroker")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EmbeddedBroker {
+    /// Starts a broker with one topic.
+    ///
+    /// # Errors
+    /// When no port is free, or the topic's name is none.
+    pub fn start(topic: &str, partitions: i32) -> Result<Self, SinkError> {
+        let failed = |error| errors::of_client("embedded broker", &error);
+        let host: BaseProducer = ClientConfig::new()
+            .set("test.mock.num.brokers", "1")
+            .create()
+            .map_err(failed)?;
+        let cluster = host.client().mock_cluster().ok_or_else(no_cluster)?;
+        cluster.create_topic(topic, partitions, 1).map_err(failed)?;
+        let address = cluster.bootstrap_servers();
+        drop(cluster);
+        Ok(Self {
+            host: Aside::new(host),
+            address,
+        })
+    }
+
+    /// Its address, `host:port`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Creates one more topic.
+    ///
+    /// # Errors
+    /// When the topic exists, or its name is none.
+    pub fn create_topic(&self, topic: &str, partitions: i32) -> Result<(), SinkError> {
+        let cluster = self.host.client().mock_cluster().ok_or_else(no_cluster)?;
+        cluster
+            .create_topic(topic, partitions, 1)
+            .map_err(|error| errors::of_client("embedded broker", &error))
+    }
+
+    /// Lets the next produce requests fail, each with one of these errors, to see what a client does.
+    #[cfg(test)]
+    pub(super) fn fail_produce(&self, errors: &[RDKafkaRespErr]) {
+        if let Some(cluster) = self.host.client().mock_cluster() {
+            cluster.request_errors(RDKafkaApiKey::Produce, errors);
+        }
+    }
+}
+
+fn no_cluster() -> SinkError {
+    SinkError::new(ErrorClass::Fatal, "this librdkafka has no mock cluster")
+}

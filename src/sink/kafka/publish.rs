@@ -1,0 +1,279 @@
+//! Publishes one batch: hands every record to librdkafka in order, then waits for all delivery reports.
+//!
+//! It never retries a record that was taken, never lets one overtake another, and never decides that a
+//! long wait is over: `deliver` bounds it. Only refused credentials end it early, because librdkafka
+//! would try them for ever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode as Code;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::super::{ErrorClass, PublishError, SinkError};
+use super::client::{Aside, Context, blocking};
+use super::errors;
+use super::topic::at;
+use crate::config::KafkaConfig;
+use crate::event::Record;
+
+/// How often a wait looks at the client's health.
+const TICK: Duration = Duration::from_millis(250);
+
+/// A pause when librdkafka's queue is full, which is when its bound in memory is reached.
+const ROOM_PAUSE: Duration = Duration::from_millis(5);
+
+/// Refused credentials count when nothing was acknowledged for so long.
+const TROUBLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// After a stop, what is under way may still be acknowledged for so long.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a record takes on the wire besides key, body and headers, at most.
+const RECORD_OVERHEAD: usize = 64;
+
+/// A producer with its accounting.
+pub(super) struct Client {
+    pub(super) producer: Arc<Aside<ThreadedProducer<Context>>>,
+    pub(super) context: Context,
+    /// The `batch.size` that it was given.
+    pub(super) batch_bytes: usize,
+}
+
+/// Publishes the batch; resolves when the outcome of each record is known or given up.
+pub(super) async fn publish(
+    client: &Client,
+    config: &KafkaConfig,
+    batch: &[Arc<Record>],
+) -> Result<(), PublishError> {
+    client.context.begin(batch.len());
+    let stop = match send_all(client, config, batch).await {
+        Ok(()) => wait_for_all(client, config).await,
+        Err(stop) => Some(stop),
+    };
+    if stop.is_some() || client.context.deliveries().must_stop() {
+        drain(client).await;
+    }
+    outcome(client, config, batch, stop)
+}
+
+/// Hands over the records in order. Stops at once when one failed, so that no later record of its key
+/// is sent; `Err` says what else ended it.
+async fn send_all(
+    client: &Client,
+    config: &KafkaConfig,
+    batch: &[Arc<Record>],
+) -> Result<(), SinkError> {
+    let mut health = Health::new();
+    for (index, record) in batch.iter().enumerate() {
+        loop {
+            if client.context.deliveries().must_stop() {
+                return Ok(());
+            }
+            match send(client, config, index, record) {
+                Ok(()) => break,
+                Err(Code::QueueFull) => {
+                    sleep(ROOM_PAUSE).await;
+                    health.check(client, config)?;
+                }
+                Err(code) => {
+                    client.context.settle(index, Some(code));
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn send(client: &Client, config: &KafkaConfig, index: usize, record: &Record) -> Result<(), Code> {
+    let attributes = record.attributes();
+    let mut headers = OwnedHeaders::new_with_capacity(attributes.len() + 1);
+    for (name, value) in &attributes {
+        headers = headers.insert(Header {
+            key: &format!("ce_{name}"),
+            value: Some(value),
+        });
+    }
+    headers = headers.insert(Header {
+        key: "content-type",
+        value: Some("application/json"),
+    });
+    let message = BaseRecord::with_opaque_to(&config.topic, index)
+        .key(&record.key)
+        .payload(&record.body)
+        .timestamp(record.received_at.as_millis())
+        .headers(headers);
+    client
+        .producer
+        .send(message)
+        .map_err(|(error, _)| error.rdkafka_error_code().unwrap_or(Code::Unknown))
+}
+
+/// Waits until every outcome is known, or a failure or the client's health ends it.
+async fn wait_for_all(client: &Client, config: &KafkaConfig) -> Option<SinkError> {
+    let mut health = Health::new();
+    loop {
+        {
+            let deliveries = client.context.deliveries();
+            if deliveries.is_complete() || deliveries.must_stop() {
+                return None;
+            }
+        }
+        if timeout(TICK, client.context.changed()).await.is_err()
+            && let Err(stop) = health.check(client, config)
+        {
+            return Some(stop);
+        }
+    }
+}
+
+/// Whether it makes sense to go on waiting.
+struct Health {
+    acknowledged: usize,
+    since: Instant,
+}
+
+impl Health {
+    fn new() -> Self {
+        Self {
+            acknowledged: 0,
+            since: Instant::now(),
+        }
+    }
+
+    fn check(&mut self, client: &Client, config: &KafkaConfig) -> Result<(), SinkError> {
+        if let Some(fatal) = fatal(client, config) {
+            return Err(fatal);
+        }
+        let acknowledged = client.context.deliveries().acknowledged;
+        if acknowledged > self.acknowledged {
+            self.acknowledged = acknowledged;
+            self.since = Instant::now();
+            client.context.forget_errors();
+        }
+        match client.context.trouble() {
+            Some(trouble) if self.since.elapsed() >= TROUBLE_TIMEOUT => Err(SinkError::new(
+                trouble.class,
+                format!("{} refuse this sink: {}", at(config), trouble.message),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn fatal(client: &Client, config: &KafkaConfig) -> Option<SinkError> {
+    let (code, reason) = client.producer.client().fatal_error()?;
+    let message = format!(
+        "topic {}: the producer is broken: {code}: {reason}",
+        config.topic
+    );
+    Some(SinkError::new(ErrorClass::Fatal, message))
+}
+
+/// Takes back what is not on its way yet, and waits a while for what is.
+async fn drain(client: &Client) {
+    purge(client, PurgeConfig::default().queue()).await;
+    let deadline = Instant::now() + DRAIN_TIMEOUT;
+    while !client.context.deliveries().is_complete() && Instant::now() < deadline {
+        if client.producer.in_flight_count() == 0 {
+            break; // the rest was never handed over
+        }
+        // Woken or not, it looks again.
+        timeout(TICK, client.context.changed()).await.ok();
+    }
+    purge(client, PurgeConfig::default().queue().inflight()).await;
+}
+
+/// Purging waits for librdkafka's own threads.
+pub(super) async fn purge(client: &Client, what: PurgeConfig) {
+    let producer = Arc::clone(&client.producer);
+    let purged = blocking(move || {
+        producer.purge(what);
+        Ok(())
+    });
+    if let Err(error) = purged.await {
+        tracing::error!(%error, "cannot purge");
+    }
+}
+
+/// The records that are not known to be durable, each with its reason.
+fn outcome(
+    client: &Client,
+    config: &KafkaConfig,
+    batch: &[Arc<Record>],
+    stop: Option<SinkError>,
+) -> Result<(), PublishError> {
+    let deliveries = client.context.deliveries();
+    let mut failed: Vec<(usize, SinkError)> = deliveries
+        .failed
+        .iter()
+        .map(|(index, code)| (*index, describe(client, config, batch.get(*index), *code)))
+        .collect();
+    // What was purged was stopped by the first failure that was none of its own.
+    let purged = |error: &SinkError| error.class == ErrorClass::Transient;
+    let first = failed.iter().map(|(_, error)| error);
+    let cause = stop
+        .or_else(|| fatal(client, config))
+        .or_else(|| {
+            first
+                .clone()
+                .find(|error| error.class != ErrorClass::Record && !purged(error))
+                .cloned()
+        })
+        .or_else(|| {
+            first
+                .clone()
+                .find(|error| error.class != ErrorClass::Record)
+                .cloned()
+        });
+    if let Some(cause) = cause {
+        for (_, error) in failed.iter_mut().filter(|(_, error)| purged(error)) {
+            *error = cause.clone();
+        }
+        failed.extend(deliveries.pending().map(|index| (index, cause.clone())));
+    }
+    drop(deliveries);
+    failed.sort_by_key(|(index, _)| *index);
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(PublishError { failed })
+    }
+}
+
+fn describe(
+    client: &Client,
+    config: &KafkaConfig,
+    record: Option<&Arc<Record>>,
+    code: Code,
+) -> SinkError {
+    let topic = &config.topic;
+    let text = format!("topic {topic}: {code}");
+    let refused_for_size = matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge);
+    let shares_a_batch = record.is_some_and(|record| wire_bytes(record) <= client.batch_bytes);
+    if refused_for_size && shares_a_batch {
+        // The broker refused a whole batch, so this record need not be the one that is too large.
+        return SinkError::new(
+            ErrorClass::Configuration,
+            format!(
+                "{text}: it refuses batches of {} bytes; raise max.message.bytes of the topic, let this \
+                 sink's user describe its settings, or set a smaller `batch.size` in `options`",
+                client.batch_bytes
+            ),
+        );
+    }
+    SinkError::new(errors::class_of(code), text)
+}
+
+/// What librdkafka counts for this record when it fills a batch, or a little more.
+fn wire_bytes(record: &Record) -> usize {
+    let headers: usize = record
+        .attributes()
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 8)
+        .sum();
+    record.body.len() + record.key.len() + headers + RECORD_OVERHEAD
+}

@@ -1,0 +1,193 @@
+//! One connection to NATS: its options, its secrets, its context.
+//!
+//! Secrets are read from their files at each connect, so that a rotated one needs no restart; they
+//! are never logged and never part of a message. A first connect is not repeated: `deliver` does that.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_nats::jetstream::{self, context::ContextBuilder};
+use async_nats::{Client, ConnectOptions, ServerAddr};
+
+use super::super::{ErrorClass, SinkError};
+use super::errors;
+use super::watch::Watch;
+use crate::config::NatsConfig;
+
+/// For one address: TCP, TLS and the greeting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Our pings; two without answer end the connection, so a dead peer is noticed in half a minute.
+const PING_INTERVAL: Duration = Duration::from_secs(12);
+
+/// The longest wait for one acknowledgement or one answer; an election of leaders takes less.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection and what it says.
+pub(super) struct Connection {
+    pub(super) client: Client,
+    pub(super) context: jetstream::Context,
+    pub(super) watch: Watch,
+}
+
+/// Connects anew.
+pub(super) async fn connect(config: &NatsConfig) -> Result<Connection, SinkError> {
+    let watch = Watch::new(&config.subject_prefix);
+    let heard = watch.clone();
+    let options = options(config)?.event_callback(move |event| {
+        heard.take(&event);
+        std::future::ready(())
+    });
+    let client = options
+        .connect(addresses(config)?)
+        .await
+        .map_err(|error| errors::of_connect(&error, &servers(config)))?;
+    let context = ContextBuilder::new()
+        .timeout(ANSWER_TIMEOUT)
+        .build(client.clone());
+    Ok(Connection {
+        client,
+        context,
+        watch,
+    })
+}
+
+/// The options, with the secrets as they are in their files now.
+pub(super) fn options(config: &NatsConfig) -> Result<ConnectOptions, SinkError> {
+    addresses(config)?;
+    let mut options = ConnectOptions::new()
+        .name(format!("onboarding-bridge {}", config.name))
+        .connection_timeout(CONNECT_TIMEOUT)
+        .ping_interval(PING_INTERVAL)
+        .request_timeout(Some(ANSWER_TIMEOUT));
+    if let Some(path) = &config.credentials_file {
+        let text = secret("credentials_file", path)?;
+        options = options.credentials(&text).map_err(|_| {
+            wrong(
+                "credentials_file",
+                path,
+                "holds no user credentials (JWT and seed)",
+            )
+        })?;
+    }
+    if let Some(path) = &config.token_file {
+        options = options.token(secret("token_file", path)?);
+    }
+    if let (Some(user), Some(path)) = (&config.user, &config.password_file) {
+        options = options.user_and_password(user.clone(), secret("password_file", path)?);
+    }
+    if let Some(path) = &config.ca_file {
+        readable("ca_file", path)?;
+        options = options.add_root_certificates(path.clone());
+    }
+    if let (Some(certificate), Some(key)) = (&config.client_cert_file, &config.client_key_file) {
+        readable("client_cert_file", certificate)?;
+        readable("client_key_file", key)?;
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    // One `tls://` means all of them: no address may be the weak one.
+    let tls = config
+        .url
+        .split(',')
+        .any(|url| url.trim().starts_with("tls://"));
+    Ok(options.require_tls(tls || config.client_cert_file.is_some()))
+}
+
+fn addresses(config: &NatsConfig) -> Result<Vec<ServerAddr>, SinkError> {
+    let parsed = config.url.split(',').map(|url| url.trim().parse());
+    parsed.collect::<Result<_, _>>().map_err(|_| {
+        SinkError::new(
+            ErrorClass::Configuration,
+            "`url` is not an address such as nats://host:4222",
+        )
+    })
+}
+
+/// The addresses for people: without what stands before an `@`.
+pub(super) fn servers(config: &NatsConfig) -> String {
+    let bare = |url: &str| match url.trim().split_once("://") {
+        Some((scheme, rest)) => {
+            format!("{scheme}://{}", rest.rsplit('@').next().unwrap_or_default())
+        }
+        None => "(no address)".to_owned(),
+    };
+    config
+        .url
+        .split(',')
+        .map(bare)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+fn secret(option: &str, path: &Path) -> Result<String, SinkError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| wrong(option, path, &format!("cannot be read: {error}")))?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(wrong(option, path, "is empty"));
+    }
+    Ok(text.to_owned())
+}
+
+fn readable(option: &str, path: &Path) -> Result<(), SinkError> {
+    std::fs::File::open(path)
+        .map(drop)
+        .map_err(|error| wrong(option, path, &format!("cannot be read: {error}")))
+}
+
+fn wrong(option: &str, path: &Path, what: &str) -> SinkError {
+    SinkError::new(
+        ErrorClass::Configuration,
+        format!("`{option}`: {} {what}", path.display()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(more: &str) -> NatsConfig {
+        let text =
+            format!("{{name: n, url: 'nats://localhost', stream: S, subject_prefix: p{more}}}");
+        serde_norway::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_secret_file_that_cannot_be_used_is_named_with_its_option() {
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        let empty = empty.path().display();
+        for (more, message) in [
+            (
+                ", token_file: /nonexistent/t".to_owned(),
+                "`token_file`: /nonexistent/t cannot",
+            ),
+            (
+                ", credentials_file: /nonexistent/c".to_owned(),
+                "`credentials_file`: /nonexistent/c",
+            ),
+            (
+                ", user: u, password_file: /nonexistent/p".to_owned(),
+                "`password_file`: /nonexistent",
+            ),
+            (
+                ", ca_file: /nonexistent/ca".to_owned(),
+                "`ca_file`: /nonexistent/ca cannot",
+            ),
+            (format!(", token_file: {empty}"), "is empty"),
+        ] {
+            let error = options(&config(&more)).err().unwrap();
+            assert_eq!(error.class, ErrorClass::Configuration);
+            assert!(error.message.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_told_without_what_stands_before_the_at() {
+        let mut config = config("");
+        config.url = "nats://ada:pw@one:4222, tls://token@two".to_owned();
+        assert_eq!(servers(&config), "nats://one:4222,tls://two");
+        config.url = "::".to_owned();
+        let error = options(&config).err().unwrap();
+        assert_eq!(error.class, ErrorClass::Configuration);
+    }
+}
