@@ -168,7 +168,7 @@ impl Ingest {
     }
 
     /// How many users are known, and those of them that the list lacks.
-    async fn absent(&self) -> Result<(usize, Vec<(UserKey, String, UserState)>), JournalError> {
+    async fn absent(&mut self) -> Result<(usize, Vec<(UserKey, String, UserState)>), JournalError> {
         let Some(listing) = &self.listing else {
             return Ok((0, Vec::new()));
         };
