@@ -1,0 +1,12 @@
+//! What the integration tests share: real servers, the real program, and records to publish.
+
+pub(crate) mod beds;
+pub(crate) mod bridge;
+pub(crate) mod records;
+
+pub(crate) use bridge::eventually;
+
+/// A name that no other test and no earlier run has.
+pub(crate) fn unique(what: &str) -> String {
+    format!("{what}-{:016x}", rand::random::<u64>())
+}
