@@ -2,6 +2,7 @@
 
 pub(crate) mod beds;
 pub(crate) mod bridge;
+pub(crate) mod line;
 pub(crate) mod records;
 
 pub(crate) use bridge::eventually;

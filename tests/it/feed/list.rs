@@ -1,0 +1,122 @@
+//! The list: what it may change, and what it is not believed.
+
+use onboarding_bridge::simulator::{Options, RestMode};
+use serde_json::{Value, json};
+
+use super::users;
+use crate::support::line::Line;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_absent_from_the_list_is_removed() {
+    let line = Line::listening(users(20), "", "").await;
+    let gone = line.control.user_id(3);
+    assert!(line.control.remove_user(3));
+    line.reconnect().await;
+    line.listed("success", 2.0);
+    // Once: a later list that lacks the user again says nothing new.
+    line.reconnect().await;
+    line.listed("success", 3.0);
+    let mut ended = line.end().await;
+    let [removed] = ended.of_type("user.removed")[..] else {
+        panic!("one removal, not {:?}", ended.of_type("user.removed"));
+    };
+    assert_eq!(removed["user_id"], gone);
+    assert_eq!(removed["origin"], "reconcile");
+    assert_eq!(removed["previous_status"], "PENDING");
+    for key in [
+        "email",
+        "first_name",
+        "last_name",
+        "status",
+        "requirements",
+        "occurred_at",
+        "feed",
+    ] {
+        assert_eq!(removed[key], Value::Null, "{key}");
+    }
+    ended.expected.insert(gone, Default::default());
+    ended.assert_repaired();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_list_removes_nobody() {
+    let line = Line::listening(users(20), "", "").await;
+    assert!((0..20).all(|user| line.control.remove_user(user)));
+    line.reconnect().await;
+    line.listed("refused", 1.0);
+    let ended = line.end().await;
+    assert_eq!(
+        (ended.records.len(), ended.of_type("user.registered").len()),
+        (20, 20)
+    );
+    let said = ended
+        .log
+        .lines()
+        .find(|line| line.contains("nobody is removed"))
+        .unwrap();
+    let said: Value = serde_json::from_str(said).unwrap();
+    assert_eq!(
+        (&said["level"], &said["absent"]),
+        (&json!("ERROR"), &json!(20))
+    );
+    assert!(
+        said["message"]
+            .as_str()
+            .unwrap()
+            .contains("reconcile.max_removed_share")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_breaks_off_removes_nobody_and_heals_nothing() {
+    let line = Line::listening(users(20), "", "").await;
+    let gone = line.control.user_id(19);
+    line.control.set_rest(RestMode::Truncated);
+    line.control.remove_user(19);
+    line.control.change_silently(5);
+    line.reconnect().await;
+    line.listed("failed", 1.0);
+    let windows = line.bridge.status()["feed"]["blind_windows"].clone();
+    assert_eq!(windows[0]["reason"], "closed");
+    assert_eq!(windows[0]["healed_at"], Value::Null);
+    let removed = "normalise_events_total{event_type=\"user.removed\",origin=\"reconcile\"}";
+    assert_eq!(line.bridge.metric(removed), 0.0);
+    line.control.set_rest(RestMode::Ok);
+    line.reconnect().await;
+    line.listed("success", 2.0);
+    line.healed_windows(3);
+    let mut ended = line.end().await;
+    assert_eq!(ended.of_type("user.removed").len(), 1);
+    ended.expected.insert(gone, Default::default());
+    ended.assert_repaired();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_start_adopt_publishes_nothing_that_was_there_before() {
+    let options = Options {
+        registered: Some(15),
+        ..users(16)
+    };
+    let line = Line::listening(options, "", "first_start: adopt").await;
+    assert!(line.control.send_event_for(2).await);
+    assert!(line.control.send_event_for(15).await);
+    line.heard(2);
+    line.control.close(1001).await;
+    line.control.change_silently(1);
+    line.listed("success", 2.0);
+    let (known, new) = (line.control.user_id(2), line.control.user_id(15));
+    let ended = line.end().await;
+    let [updated, registered, repaired] = &ended.records[..] else {
+        panic!("three records, not {:?}", ended.records);
+    };
+    assert_eq!(
+        (&updated["user_id"], &registered["user_id"]),
+        (&json!(known), &json!(new))
+    );
+    assert_eq!(updated["event_type"], "user.updated");
+    assert_eq!(updated["previous_status"], "PENDING");
+    assert_eq!(updated["changed"], json!(["last_name"]));
+    assert_eq!(registered["event_type"], "user.registered");
+    assert_eq!(repaired["origin"], "reconcile");
+    assert_eq!(repaired["event_type"], "user.updated");
+}
