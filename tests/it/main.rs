@@ -2,7 +2,9 @@
 //! tests start what they need by tests/beds, and fail if they cannot: nothing is skipped.
 #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
 
+mod errors;
 mod feed;
+mod golden;
 mod kafka;
 mod smoke;
 mod nats;
