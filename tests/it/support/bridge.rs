@@ -57,8 +57,17 @@ pub(crate) fn nats_sink(name: &str, url: &str, stream: &str, prefix: &str) -> St
 
 /// A command of the program that ends by itself: its exit code, its output, its errors.
 pub(crate) fn command(arguments: &[&str]) -> (Option<i32>, String, String) {
+    command_with(arguments, &[])
+}
+
+/// As [`command`], with these variables in its environment.
+pub(crate) fn command_with(
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> (Option<i32>, String, String) {
     let output = Command::new(program())
         .args(arguments)
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .output()
         .unwrap();

@@ -119,12 +119,17 @@ impl Line {
 
     /// Ends the bridge in order, so that everything heard is in the file; the records in it.
     pub(crate) async fn end(self) -> Ended {
+        self.end_with("events.jsonl").await
+    }
+
+    /// As [`end`](Self::end), with the name of the file in the folder.
+    pub(crate) async fn end_with(self, file: &str) -> Ended {
         let sent = self.simulator.sent().len();
         self.bridge.wait_delivered();
         let log = self.bridge.log();
         self.bridge.terminate();
         let users = self.control.users();
-        let text = std::fs::read_to_string(&self.file).unwrap();
+        let text = std::fs::read_to_string(self.folder.path().join(file)).unwrap();
         let records = text.lines().map(|line| serde_json::from_str(line).unwrap());
         let records = records.collect();
         self.simulator.shutdown().await;

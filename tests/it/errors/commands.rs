@@ -1,0 +1,248 @@
+//! The other commands: what `check`, `schema`, `--print-config` and `--help` answer.
+
+use std::collections::BTreeSet;
+
+use onboarding_bridge::simulator::{EXAMPLE_KEY, Options, Simulator};
+use onboarding_bridge::sink::kafka::tail::ensure_topic;
+use onboarding_bridge::sink::nats::tail::ensure_stream;
+use serde_json::Value;
+
+use super::{CANARY, changed};
+use crate::support::bridge::{command, command_with, config, file_sink, kafka_sink, nats_sink};
+use crate::support::{beds, unique};
+
+/// The example of the design, whole.
+const EXAMPLE: &str = include_str!("../../data/bridge.yaml");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_of_a_whole_line_says_ready_to_people_and_to_machines() {
+    let simulator = Simulator::start(Options::for_tests()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (topic, stream, prefix) = (unique("check"), unique("CHECK"), unique("check"));
+    ensure_topic(beds::kafka(), &topic, 1).await.unwrap();
+    ensure_stream(beds::nats(), &stream, &prefix).await.unwrap();
+    let sinks = [
+        file_sink("local", &folder.path().join("events.jsonl")),
+        kafka_sink("kafka", beds::kafka(), &topic),
+        nats_sink("nats", beds::nats(), &stream, &prefix),
+    ];
+    let yaml = config(&simulator, folder.path(), "", &sinks.join("\n"));
+    let path = folder.path().join("bridge.yaml");
+    std::fs::write(&path, &yaml).unwrap();
+    let path = path.to_str().unwrap();
+    let (code, output, said) = command(&["check", "--config", path, "--json"]);
+    assert_eq!(code, Some(0), "{output}{said}");
+    let report: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(report["ready"], true);
+    let checks = report["checks"].as_array().unwrap();
+    let names: Vec<_> = checks
+        .iter()
+        .map(|check| check["check"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "configuration",
+            "privacy",
+            "journal",
+            "feed",
+            "list",
+            "sink local",
+            "sink kafka",
+            "sink nats"
+        ]
+    );
+    for check in checks {
+        assert_eq!(check["ok"], true, "{check}");
+        assert!(
+            check["detail"].is_string() && check["warnings"].is_array(),
+            "{check}"
+        );
+    }
+    let (code, output, said) = command(&["check", "--config", path]);
+    assert_eq!(code, Some(0), "{output}{said}");
+    assert_eq!(output.lines().last(), Some("ready"));
+    assert!(!output.contains(EXAMPLE_KEY) && !said.contains(EXAMPLE_KEY));
+    assert!(!folder.path().join("journal.db").exists(), "it only looks");
+    // One thing wrong at a time: its exit code, and all the others are checked all the same.
+    for (part, by, name, wanted) in [
+        (topic.as_str(), "no-such-topic", "sink kafka", 64),
+        (stream.as_str(), "NO-SUCH-STREAM", "sink nats", 64),
+        (EXAMPLE_KEY, "wrong", "feed", 69),
+        ("journal.db", "missing/journal.db", "journal", 74),
+    ] {
+        std::fs::write(path, yaml.replacen(part, by, 1)).unwrap();
+        let (code, output, _) = command(&["check", "--config", path, "--json"]);
+        assert_eq!(code, Some(wanted), "{by}: {output}");
+        let report: Value = serde_json::from_str(&output).unwrap();
+        assert_eq!(
+            (&report["ready"], report["checks"].as_array().unwrap().len()),
+            (&false.into(), 8)
+        );
+        let failed = report["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|check| check["ok"] == false);
+        assert_eq!(failed.unwrap()["check"], name, "{output}");
+    }
+    simulator.shutdown().await;
+}
+
+/// Every alternative that this schema has, references followed.
+fn alternatives<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let found = root.pointer(reference.trim_start_matches('#')).unwrap();
+        return alternatives(root, found);
+    }
+    let mut found = vec![schema];
+    for of in ["anyOf", "oneOf", "allOf"] {
+        for inner in schema[of].as_array().into_iter().flatten() {
+            found.extend(alternatives(root, inner));
+        }
+    }
+    found
+}
+
+/// The keys of `value` that the schema does not know, or knows without describing them.
+fn unknown(root: &Value, schema: &Value, value: &Value, place: &str) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    let schemas = alternatives(root, schema);
+    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+        let items = schemas
+            .iter()
+            .map(|schema| &schema["items"])
+            .find(|items| items.is_object());
+        let place = format!("{place}[{index}]");
+        match items {
+            Some(items) => all.extend(unknown(root, items, item, &place)),
+            None => drop(all.insert(place)),
+        }
+    }
+    for (key, inner) in value.as_object().into_iter().flatten() {
+        // A sink is described by the alternative of its type.
+        let fits = |schema: &&&Value| {
+            let kind = &schema["properties"]["type"]["const"];
+            kind.is_null() || *kind == value["type"]
+        };
+        let of_type = |schema: &Value| schema["properties"]["type"]["const"].is_string();
+        let typed = value["type"].is_string() && schemas.iter().any(|schema| of_type(schema));
+        let known = schemas
+            .iter()
+            .filter(fits)
+            .find_map(|schema| schema["properties"].get(key));
+        let place = format!("{place}.{key}");
+        match known {
+            Some(known) if known["description"].is_string() || (typed && key == "type") => {
+                all.extend(unknown(root, known, inner, &place));
+            }
+            _ => drop(all.insert(place)),
+        }
+    }
+    all
+}
+
+#[test]
+fn the_schema_of_the_configuration_knows_and_describes_every_key() {
+    let (code, output, said) = command(&["schema", "config"]);
+    assert_eq!(code, Some(0), "{said}");
+    let schema: Value = serde_json::from_str(&output).unwrap();
+    let mut example: Value = serde_norway::from_str(EXAMPLE).unwrap();
+    assert_eq!(unknown(&schema, &schema, &example, ""), BTreeSet::new());
+    // What this test sees, it also misses.
+    example["feed"]["limits"]["wishes"] = 3.into();
+    example["sinks"][0]["subject_prefix"] = "only NATS has one".into();
+    let found: Vec<_> = unknown(&schema, &schema, &example, "")
+        .into_iter()
+        .collect();
+    assert_eq!(found, [".feed.limits.wishes", ".sinks[0].subject_prefix"]);
+}
+
+#[test]
+fn the_example_of_the_design_is_a_right_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bridge.yaml");
+    std::fs::write(&path, EXAMPLE).unwrap();
+    let arguments = ["run", "--config", path.to_str().unwrap(), "--print-config"];
+    let (code, output, said) = command(&arguments);
+    assert_eq!(code, Some(0), "{said}");
+    let (printed, example): (Value, Value) = (
+        serde_norway::from_str(&output).unwrap(),
+        serde_norway::from_str(EXAMPLE).unwrap(),
+    );
+    assert_eq!(lacks(&printed, &example, ""), BTreeSet::new());
+}
+
+/// Values of the example that are printed otherwise.
+fn lacks(printed: &Value, example: &Value, place: &str) -> BTreeSet<String> {
+    match example {
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(key, value)| lacks(&printed[key], value, &format!("{place}.{key}")))
+            .collect(),
+        Value::Array(items) => (0..)
+            .zip(items)
+            .flat_map(|(index, value)| lacks(&printed[index], value, &format!("{place}[{index}]")))
+            .collect(),
+        value if value == printed => BTreeSet::new(),
+        value => [format!("{place}: {value} is printed as {printed}")].into(),
+    }
+}
+
+#[test]
+fn the_printed_configuration_hides_the_secret_wherever_it_came_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bridge.yaml");
+    std::fs::write(&path, changed(folder.path(), "", "")).unwrap();
+    let arguments = ["run", "--config", path.to_str().unwrap(), "--print-config"];
+    let from_environment = "canary-from-the-environment";
+    for variables in [&[][..], &[("BRIDGE__FEED__API_KEY", from_environment)]] {
+        let (code, output, said) = command_with(&arguments, variables);
+        assert_eq!((code, said.as_str()), (Some(0), ""));
+        let printed: Value = serde_norway::from_str(&output).unwrap();
+        assert_eq!(printed["feed"]["api_key"], "***");
+        assert!(
+            !output.contains(CANARY) && !output.contains(from_environment),
+            "{output}"
+        );
+    }
+    assert!(!folder.path().join("journal.db").exists(), "it only prints");
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let (code, overview, _) = command(&["--help"]);
+    assert_eq!(code, Some(0));
+    for line in [
+        "0   done",
+        "64  bad usage",
+        "69  a service",
+        "70  a defect",
+        "74  disk error",
+    ] {
+        assert!(overview.contains(line), "no {line} in {overview}");
+    }
+    let commands = overview.split("Commands:\n").nth(1).unwrap();
+    let commands = commands.split("\n\n").next().unwrap().lines();
+    let names: Vec<_> = commands
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    for name in ["run", "demo", "simulate", "check", "schema", "metrics"] {
+        assert!(names.contains(&name), "no {name} in {names:?}");
+    }
+    for name in names {
+        let (code, help, said) = command(&[name, "--help"]);
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{name}");
+        assert!(help.contains("Usage: onboarding-bridge"), "{name}: {help}");
+        let example = format!("Example:\n  onboarding-bridge {name}");
+        assert!(help.contains(&example), "{name}: {help}");
+    }
+    let (code, version, _) = command(&["--version"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        version.trim(),
+        concat!("onboarding-bridge ", env!("CARGO_PKG_VERSION"))
+    );
+}
