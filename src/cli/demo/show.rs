@@ -6,9 +6,12 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::stage::{SHOW_EVERY, Seen, Stage};
+use super::stage::{Seen, Stage};
 use crate::cli::Failed;
 use crate::event::Timestamp;
+
+/// Events that come faster than this are not all shown.
+const SHOW_EVERY: Duration = Duration::from_millis(150);
 
 /// A line of figures is printed this often.
 const FIGURES_EVERY: Duration = Duration::from_secs(5);

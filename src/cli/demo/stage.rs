@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -97,52 +96,17 @@ impl Stage {
         );
         let folder = tempfile::tempdir()?;
         let (send, seen) = mpsc::channel(SEEN_QUEUE);
-        let mut tasks = JoinSet::new();
-        let (mut sinks, mut destinations, mut broker) = (Vec::new(), Vec::new(), None);
-        let mut ids = HashMap::new();
-
-        let kafka = match &args.kafka {
-            Some(address) => {
-                ensure_topic(address, &name, PARTITIONS)
-                    .await
-                    .map_err(unavailable)?;
-                destinations.push(format!("Kafka at {address}, topic {name}"));
-                address.clone()
-            }
-            None => {
-                let embedded = EmbeddedBroker::start(&name, PARTITIONS).map_err(unavailable)?;
-                let address = embedded.address().to_owned();
-                destinations.push(format!("embedded Kafka at {address}, topic {name}"));
-                broker = Some(embedded);
-                address
-            }
-        };
-        sinks.push(
-            json!({"name": "kafka", "type": "kafka", "brokers": [kafka], "topic": name,
-            "allow_insecure": true}),
-        );
-        ids.insert("kafka", HashMap::new());
-        let consumer = TailConsumer::open(&kafka, &name)
-            .await
-            .map_err(unavailable)?;
-        tasks.spawn(read_kafka(consumer, send.clone()));
-
+        let mut to = Destinations::default();
+        let broker = to.kafka(args.kafka.as_deref(), &name, send.clone()).await?;
         if let Some(url) = &args.nats {
-            let stream = name.to_uppercase();
-            ensure_stream(url, &stream, &name)
-                .await
-                .map_err(unavailable)?;
-            let filter = format!("{name}.>");
-            let reader = TailReader::open(url, &stream, &filter, TailFrom::Beginning).await;
-            tasks.spawn(read_nats(reader.map_err(unavailable)?, send));
-            destinations.push(format!("NATS at {url}, stream {stream}"));
-            sinks.push(
-                json!({"name": "nats", "type": "nats", "url": url, "stream": stream,
-                "subject_prefix": name, "allow_insecure": true}),
-            );
-            ids.insert("nats", HashMap::new());
+            to.nats(url, &name, send).await?;
         }
-
+        let Destinations {
+            tasks,
+            sinks,
+            lines: destinations,
+            ids,
+        } = to;
         let config = json!({
             "feed": {"url": simulator.ws_url(), "api_key": EXAMPLE_KEY},
             "reconcile": {"url": simulator.rest_url()},
@@ -208,6 +172,75 @@ impl Stage {
     }
 }
 
+/// The sinks of the demo, each with a consumer of its own.
+#[derive(Default)]
+struct Destinations {
+    tasks: JoinSet<Result<(), SinkError>>,
+    sinks: Vec<Value>,
+    lines: Vec<String>,
+    ids: HashMap<&'static str, HashMap<String, u64>>,
+}
+
+impl Destinations {
+    /// A real Kafka, or an embedded one that is returned to be kept alive.
+    async fn kafka(
+        &mut self,
+        real: Option<&str>,
+        name: &str,
+        send: mpsc::Sender<Seen>,
+    ) -> Result<Option<EmbeddedBroker>, Failed> {
+        let (address, broker) = match real {
+            Some(address) => {
+                ensure_topic(address, name, PARTITIONS)
+                    .await
+                    .map_err(unavailable)?;
+                self.lines.push(format!("Kafka at {address}, topic {name}"));
+                (address.to_owned(), None)
+            }
+            None => {
+                let embedded = EmbeddedBroker::start(name, PARTITIONS).map_err(unavailable)?;
+                let address = embedded.address().to_owned();
+                self.lines
+                    .push(format!("embedded Kafka at {address}, topic {name}"));
+                (address, Some(embedded))
+            }
+        };
+        self.sinks.push(
+            json!({"name": "kafka", "type": "kafka", "brokers": [address],
+            "topic": name, "allow_insecure": true}),
+        );
+        self.ids.insert("kafka", HashMap::new());
+        let consumer = TailConsumer::open(&address, name)
+            .await
+            .map_err(unavailable)?;
+        self.tasks.spawn(read_kafka(consumer, send));
+        Ok(broker)
+    }
+
+    async fn nats(
+        &mut self,
+        url: &str,
+        name: &str,
+        send: mpsc::Sender<Seen>,
+    ) -> Result<(), Failed> {
+        let stream = name.to_uppercase();
+        ensure_stream(url, &stream, name)
+            .await
+            .map_err(unavailable)?;
+        let filter = format!("{name}.>");
+        let reader = TailReader::open(url, &stream, &filter, TailFrom::Beginning).await;
+        self.tasks
+            .spawn(read_nats(reader.map_err(unavailable)?, send));
+        self.lines.push(format!("NATS at {url}, stream {stream}"));
+        self.sinks.push(
+            json!({"name": "nats", "type": "nats", "url": url, "stream": stream,
+            "subject_prefix": name, "allow_insecure": true}),
+        );
+        self.ids.insert("nats", HashMap::new());
+        Ok(())
+    }
+}
+
 async fn read_kafka(consumer: TailConsumer, seen: mpsc::Sender<Seen>) -> Result<(), SinkError> {
     loop {
         let record = consumer.next().await?;
@@ -245,6 +278,3 @@ async fn read_nats(mut reader: TailReader, seen: mpsc::Sender<Seen>) -> Result<(
         }
     }
 }
-
-/// Lines that are shown a second at most; the rest is counted.
-pub(super) const SHOW_EVERY: Duration = Duration::from_millis(150);
