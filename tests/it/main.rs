@@ -1,0 +1,8 @@
+//! Integration tests against real servers, in one binary. `make it` starts them; run by hand, the
+//! tests start what they need by tests/beds, and fail if they cannot: nothing is skipped.
+#![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+
+mod kafka;
+mod nats;
+mod sink_contract;
+mod support;
