@@ -26,8 +26,10 @@ pub struct Config {
     /// The vendor's WebSocket feed.
     pub feed: FeedConfig,
     /// The vendor's REST list, by which what was not heard is repaired.
+    #[serde(default = "all_defaults::<ReconcileConfig>")]
     pub reconcile: ReconcileConfig,
     /// The file on disk that makes an event durable before it is counted as heard.
+    #[serde(default = "all_defaults::<JournalConfig>")]
     pub journal: JournalConfig,
     /// What may leave the process, field by field.
     #[serde(default)]
@@ -250,6 +252,11 @@ impl Default for ShutdownConfig {
             drain: Span::seconds(25),
         }
     }
+}
+
+/// A section that is left out: each of its values has a default.
+fn all_defaults<T: serde::de::DeserializeOwned>() -> T {
+    serde_json::from_value(serde_json::json!({})).expect("every value of the section has a default")
 }
 
 fn default_feed_url() -> String {
