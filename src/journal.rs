@@ -31,7 +31,7 @@ use crate::event::{EventId, EventType, Origin, Record, Timestamp};
 use crate::metrics::Metrics;
 use crate::state::{DigestKey, UserKey, UserState};
 
-pub use reader::{Reader, Tail, Window};
+pub use reader::{Reader, StoredLetter, Tail, Window};
 pub use users::Users;
 
 /// Bytes of events that may lie between the socket and the disk; the socket waits at the bound.

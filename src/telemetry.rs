@@ -7,17 +7,20 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging; `RUST_LOG` overrides the level. Called once, before anything else.
+/// What is logged where nothing else is asked for.
+pub const USUAL: &str = "info,librdkafka=warn,rdkafka=warn,async_nats=warn";
+
+/// Starts logging at these levels; `RUST_LOG` overrides them. Called once, before anything else.
 ///
 /// # Errors
 /// When `RUST_LOG` cannot be understood.
-pub fn start() -> Result<(), String> {
+pub fn start(levels: &str) -> Result<(), String> {
     let filter = match EnvFilter::try_from_default_env() {
         Ok(filter) => filter,
         Err(error) if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() => {
             return Err(format!("RUST_LOG: {error}"));
         }
-        Err(_) => EnvFilter::new("info,librdkafka=warn,rdkafka=warn,async_nats=warn"),
+        Err(_) => EnvFilter::new(levels),
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
