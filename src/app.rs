@@ -49,7 +49,7 @@ impl AppError {
         match self {
             Self::Configuration(_) => 64,
             Self::Unavailable(_) => 69,
-            Self::Defect(_) => 70,
+            Self::Defect(_) | Self::Journal(JournalError::Panicked) => 70,
             Self::Journal(_) => 74,
         }
     }
@@ -194,7 +194,7 @@ impl App {
             feed.run().await;
             Ended::Feed
         });
-        tasks.spawn(async { Ended::Writer(writer.await.unwrap_or(Err(JournalError::Closed))) });
+        tasks.spawn(async { Ended::Writer(writer.await.unwrap_or(Err(JournalError::Panicked))) });
         let mut running = Running {
             stopper: self.stopper,
             journal: self.journal,

@@ -68,7 +68,7 @@ pub struct FeedConfig {
     /// The longest wait for the TCP and TLS connection, and for each reply to our commands.
     #[serde(default = "seconds::<10>")]
     pub reply_timeout: Span,
-    /// A longer message is set aside as a dead letter, its content unread.
+    /// A longer message is set aside as a dead letter, its content unread; at most 8MiB.
     #[serde(default = "mebibytes::<1>")]
     pub max_frame_bytes: Size,
     /// A sequence number may come this many frames late before it counts as missing.
@@ -133,7 +133,7 @@ pub struct ReconcileConfig {
     /// A list that lacks a larger share of the known users removes nobody and raises an alarm.
     #[serde(default = "default_removed_share")]
     pub max_removed_share: f64,
-    /// Longest wait for a connection, and for the next bytes of the list.
+    /// Longest wait for a connection, and for the answer; the whole list may take 20 times as long.
     #[serde(default = "seconds::<30>")]
     pub timeout: Span,
     /// PEM file of certificate authorities to trust instead of the built-in public ones.
@@ -164,7 +164,7 @@ pub struct JournalConfig {
     /// The feed is no longer read when the file has this size.
     #[serde(default = "gibibytes::<8>")]
     pub max_bytes: Size,
-    /// Records are kept this long after every sink has them, so that a replay is possible.
+    /// Records that every sink has are kept until they are this old, so that a new sink gets them.
     #[serde(default = "hours::<24>")]
     pub retention: Span,
     /// Commits come at most this often; 0: as soon as the last one is done.

@@ -1,6 +1,6 @@
 //! Reads the YAML file, lets the environment override it, and names each mistake with its place.
 //!
-//! The only module that reads the process environment. It never prints a value that may be secret.
+//! The only module that reads the process environment, besides `RUST_LOG` in `telemetry`. It never prints a value that may be secret.
 
 use std::path::{Path, PathBuf};
 
