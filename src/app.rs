@@ -6,22 +6,22 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::admin::{Admin, Status};
-use crate::config::Config;
+use crate::config::{Config, SinkConfig};
 use crate::deliver::{Deliver, SinkStatus, Start};
 use crate::event::Timestamp;
 use crate::feed::{self, Feed, Heard, budget::Budget};
 use crate::ingest::Ingest;
-use crate::journal::{Handle, Journal, JournalError};
+use crate::journal::{Found, Handle, Journal, JournalError};
 use crate::metrics::Metrics;
 use crate::privacy::Privacy;
 use crate::reconcile::{Asker, Listed, Reconcile};
 use crate::shutdown::{self, Stop};
-use crate::sink::{self, SinkError};
+use crate::sink::{self, Sink, SinkError};
 
 /// What may wait between the feed and ingest, and between the list and ingest.
 const QUEUE: usize = 1024;
@@ -49,7 +49,7 @@ impl AppError {
         match self {
             Self::Configuration(_) => 64,
             Self::Unavailable(_) => 69,
-            Self::Defect(_) => 70,
+            Self::Defect(_) | Self::Journal(JournalError::Panicked) => 70,
             Self::Journal(_) => 74,
         }
     }
@@ -100,24 +100,13 @@ impl App {
         let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name()).collect();
         let metrics = Metrics::new(&names);
         let privacy = privacy(config)?;
-        feed::api_key(&config.feed).map_err(|error| {
-            AppError::Configuration(format!(
-                "the API key: {error}; make it readable for this user"
-            ))
-        })?;
-        feed::tls(config.feed.ca_file.as_deref())
-            .map_err(|error| AppError::Configuration(format!("`feed`: {error}")))?;
+        check_secrets(config)?;
         let sinks = config
             .sinks
             .iter()
             .map(sink::create)
             .collect::<Result<Vec<_>, _>>()?;
-        let admin = Admin::bind(config.admin.listen).await.map_err(|error| {
-            AppError::Configuration(format!(
-                "cannot listen on {}: {error}; set `admin.listen` to a free port of this machine",
-                config.admin.listen
-            ))
-        })?;
+        let admin = bind(config).await?;
         let Journal {
             appender,
             handle,
@@ -126,65 +115,34 @@ impl App {
             lock,
         } = Journal::open(&config.journal, &names, &metrics, clock)?;
         let (stopper, stop) = shutdown::channel();
-        let (heard_sender, heard) = mpsc::channel(QUEUE);
-        let (listed_sender, listed) = mpsc::channel(QUEUE);
         let (last, last_receiver) = watch::channel(None);
-        let budget = Budget::new(&config.feed.limits, metrics.feed.request_budget.clone());
-        let asker = Asker::default();
-        let mut delivers = Vec::new();
-        let mut statuses = Vec::new();
-        for (index, sink) in sinks.into_iter().enumerate() {
-            let (cursor, clean) = found.cursors[index];
-            let settle = config.sinks[index].settle();
-            let status = Arc::new(SinkStatus::new(names[index], cursor));
-            statuses.push(Arc::clone(&status));
-            delivers.push(Deliver::new(
-                Start {
-                    index,
-                    cursor,
-                    clean,
-                    settle,
-                },
-                sink,
-                &handle,
-                metrics.sinks[index].clone(),
-                status,
-                stop.clone(),
-                last_receiver.clone(),
-                clock,
-            ));
-        }
-        let feed = Feed {
-            config: config.feed.clone(),
-            budget: Arc::clone(&budget),
-            metrics: metrics.feed.clone(),
-            heard: heard_sender,
-            room: appender.room(),
-            stop: stop.clone(),
+        let parts = Parts {
+            found: &found,
+            journal: &handle,
+            metrics: &metrics,
+            stop: &stop,
+            last: &last_receiver,
             clock,
         };
-        let reconcile = Reconcile {
-            config: config.reconcile.clone(),
-            feed: config.feed.clone(),
-            budget,
-            asker: asker.clone(),
-            listed: listed_sender,
-            metrics: metrics.reconcile.clone(),
-            stop: stop.clone(),
-            clock,
-        };
+        let (delivers, statuses) = parts.delivers(&config.sinks, sinks);
+        let Vendor {
+            feed,
+            heard,
+            reconcile,
+            listed,
+        } = vendor(config, &metrics, appender.room(), &stop, clock);
+        let (asker, budget) = (reconcile.asker.clone(), Arc::clone(&reconcile.budget));
+        let how = &config.reconcile;
         let ingest = Ingest::new(
-            appender,
-            &handle,
-            &found,
-            &config.reconcile,
-            privacy,
-            asker,
-            &metrics,
-            stop,
-            clock,
+            appender, &handle, &found, how, privacy, asker, &metrics, stop, clock,
         )?;
-        let status = Arc::new(Status::new(metrics, handle.clone(), statuses, clock));
+        let status = Arc::new(Status::new(
+            metrics,
+            handle.clone(),
+            statuses,
+            budget,
+            clock,
+        ));
         Ok(Self {
             feed,
             heard,
@@ -236,7 +194,7 @@ impl App {
             feed.run().await;
             Ended::Feed
         });
-        tasks.spawn(async { Ended::Writer(writer.await.unwrap_or(Err(JournalError::Closed))) });
+        tasks.spawn(async { Ended::Writer(writer.await.unwrap_or(Err(JournalError::Panicked))) });
         let mut running = Running {
             stopper: self.stopper,
             journal: self.journal,
@@ -273,6 +231,125 @@ impl App {
         tracing::info!("ended");
         Ok(())
     }
+}
+
+/// The two tasks that speak to the vendor, and the ends of their queues.
+struct Vendor {
+    feed: Feed,
+    heard: mpsc::Receiver<Heard>,
+    reconcile: Reconcile,
+    listed: mpsc::Receiver<Listed>,
+}
+
+fn vendor(
+    config: &Config,
+    metrics: &Metrics,
+    room: Arc<Semaphore>,
+    stop: &Stop,
+    clock: fn() -> Timestamp,
+) -> Vendor {
+    let (heard_sender, heard) = mpsc::channel(QUEUE);
+    let (listed_sender, listed) = mpsc::channel(QUEUE);
+    let budget = Budget::new(&config.feed.limits, metrics.feed.request_budget.clone());
+    let feed = Feed {
+        config: config.feed.clone(),
+        budget: Arc::clone(&budget),
+        metrics: metrics.feed.clone(),
+        heard: heard_sender,
+        room,
+        stop: stop.clone(),
+        clock,
+    };
+    let reconcile = Reconcile {
+        config: config.reconcile.clone(),
+        feed: config.feed.clone(),
+        budget,
+        asker: Asker::default(),
+        listed: listed_sender,
+        metrics: metrics.reconcile.clone(),
+        stop: stop.clone(),
+        clock,
+    };
+    Vendor {
+        feed,
+        heard,
+        reconcile,
+        listed,
+    }
+}
+
+/// What every sink's task works with.
+struct Parts<'a> {
+    found: &'a Found,
+    journal: &'a Handle,
+    metrics: &'a Metrics,
+    stop: &'a Stop,
+    last: &'a watch::Receiver<Option<u64>>,
+    clock: fn() -> Timestamp,
+}
+
+impl Parts<'_> {
+    /// A task for each sink, from where its cursor stands.
+    fn delivers(
+        &self,
+        configs: &[SinkConfig],
+        sinks: Vec<Box<dyn Sink>>,
+    ) -> (Vec<Deliver>, Vec<Arc<SinkStatus>>) {
+        let start = |(index, config): (usize, &SinkConfig)| {
+            let (cursor, clean) = self.found.cursors[index];
+            let settle = config.settle();
+            Start {
+                index,
+                cursor,
+                clean,
+                settle,
+            }
+        };
+        let starts = configs.iter().enumerate().map(start);
+        starts
+            .zip(sinks)
+            .map(|(start, sink)| self.deliver(start, sink))
+            .unzip()
+    }
+
+    fn deliver(&self, start: Start, sink: Box<dyn Sink>) -> (Deliver, Arc<SinkStatus>) {
+        let metrics = self.metrics.sinks[start.index].clone();
+        let status = Arc::new(SinkStatus::new(&metrics.name, start.cursor));
+        let (stop, last) = (self.stop.clone(), self.last.clone());
+        let shown = Arc::clone(&status);
+        let deliver = Deliver::new(
+            start,
+            sink,
+            self.journal,
+            metrics,
+            shown,
+            stop,
+            last,
+            self.clock,
+        );
+        (deliver, status)
+    }
+}
+
+/// Reads every secret and certificate once, so that a mistake shows before the feed opens.
+fn check_secrets(config: &Config) -> Result<(), AppError> {
+    feed::api_key(&config.feed).map_err(|error| {
+        AppError::Configuration(format!(
+            "the API key: {error}; make it readable for this user"
+        ))
+    })?;
+    feed::tls(config.feed.ca_file.as_deref())
+        .map_err(|error| AppError::Configuration(format!("`feed`: {error}")))?;
+    Ok(())
+}
+
+async fn bind(config: &Config) -> Result<Admin, AppError> {
+    Admin::bind(config.admin.listen).await.map_err(|error| {
+        AppError::Configuration(format!(
+            "cannot listen on {}: {error}; set `admin.listen` to a free port of this machine",
+            config.admin.listen
+        ))
+    })
 }
 
 /// How far the end has come.

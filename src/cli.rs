@@ -108,7 +108,13 @@ pub fn main() -> ExitCode {
             return code.into();
         }
     };
-    if let Err(error) = telemetry::start() {
+    // The demo tells by itself what the log would.
+    let levels = if matches!(cli.command, Command::Demo(_)) {
+        "off"
+    } else {
+        telemetry::USUAL
+    };
+    if let Err(error) = telemetry::start(levels) {
         return say(&error, 64);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -31,7 +31,7 @@ use crate::event::{EventId, EventType, Origin, Record, Timestamp};
 use crate::metrics::Metrics;
 use crate::state::{DigestKey, UserKey, UserState};
 
-pub use reader::{Reader, Tail, Window};
+pub use reader::{Reader, StoredLetter, Tail, Window};
 pub use users::Users;
 
 /// Bytes of events that may lie between the socket and the disk; the socket waits at the bound.
@@ -76,6 +76,11 @@ pub enum JournalError {
         "the journal failed: {0}; nothing that was committed is lost; mend the disk and start again"
     )]
     Sql(#[from] rusqlite::Error),
+    /// A defect of this program.
+    #[error(
+        "the journal's writer has panicked; nothing that was committed is lost; please report this"
+    )]
+    Panicked,
     /// The writer has ended before; its own error says why.
     #[error("the journal's writer has ended")]
     Closed,

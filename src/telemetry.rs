@@ -7,18 +7,38 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging; `RUST_LOG` overrides the level. Called once, before anything else.
+/// At finer levels these libraries print what goes over the wire: keys, tokens, people. `RUST_LOG`
+/// cannot raise them.
+const CAPPED: [&str; 9] = [
+    "tungstenite=warn",
+    "tokio_tungstenite=warn",
+    "ureq=warn",
+    "ureq_proto=warn",
+    "rustls=warn",
+    "async_nats=info",
+    "rdkafka=info",
+    "librdkafka=info",
+    "hyper=warn",
+];
+
+/// What is logged where nothing else is asked for.
+pub const USUAL: &str = "info,librdkafka=warn,rdkafka=warn,async_nats=warn";
+
+/// Starts logging at these levels; `RUST_LOG` overrides them. Called once, before anything else.
 ///
 /// # Errors
 /// When `RUST_LOG` cannot be understood.
-pub fn start() -> Result<(), String> {
+pub fn start(levels: &str) -> Result<(), String> {
     let filter = match EnvFilter::try_from_default_env() {
         Ok(filter) => filter,
         Err(error) if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() => {
             return Err(format!("RUST_LOG: {error}"));
         }
-        Err(_) => EnvFilter::new("info,librdkafka=warn,rdkafka=warn,async_nats=warn"),
+        Err(_) => EnvFilter::new(levels),
     };
+    let filter = CAPPED.iter().fold(filter, |filter, directive| {
+        filter.add_directive(directive.parse().expect("the directives are constants"))
+    });
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

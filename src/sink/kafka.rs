@@ -61,6 +61,11 @@ impl KafkaSink {
             publish::purge(&old, PurgeConfig::default().queue().inflight()).await;
         }
         let (mut client, mut topic) = connect(&self.config, options::BATCH_BYTES).await?;
+        if embedded::is_embedded(client.producer.client()) {
+            let destination = embedded::destination(&self.config, topic.partitions);
+            self.opened = Some((client, topic));
+            return Ok(destination);
+        }
         topic.settings = topic::settings(&self.config).await;
         if let Some(limit) = topic
             .batch_bytes_max()

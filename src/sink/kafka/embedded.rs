@@ -5,15 +5,21 @@
 //! came since a moment, as `held` does, is told none. The bridge itself never uses it.
 
 use std::fmt;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::client::Client;
 use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
 #[cfg(test)]
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-use super::super::{ErrorClass, SinkError};
-use super::client::Aside;
-use super::errors;
+use super::super::{Destination, ErrorClass, SinkError};
+use super::client::{Aside, Context};
+use super::{errors, topic};
+use crate::config::KafkaConfig;
+
+/// How the cluster id of every mock cluster begins.
+const CLUSTER_ID: &str = "mockCluster";
 
 /// A broker on loopback that ends when this is dropped.
 pub struct EmbeddedBroker {
@@ -73,6 +79,25 @@ impl EmbeddedBroker {
         if let Some(cluster) = self.host.client().mock_cluster() {
             cluster.request_errors(RDKafkaApiKey::Produce, errors);
         }
+    }
+}
+
+/// Whether the broker behind a client that has its metadata is an embedded one.
+pub(super) fn is_embedded(client: &Client<Context>) -> bool {
+    let id = client.fetch_cluster_id(Duration::ZERO);
+    id.is_some_and(|id| id.starts_with(CLUSTER_ID))
+}
+
+/// What there is to say of an embedded broker; it has no answer to any further question.
+pub(super) fn destination(config: &KafkaConfig, partitions: i32) -> Destination {
+    Destination {
+        description: format!(
+            "topic {} at the embedded broker {} ({partitions} partition(s))",
+            config.topic,
+            topic::at(config)
+        ),
+        can_tell_what_it_holds: false,
+        warnings: vec!["the embedded broker forgets everything when its process ends".to_owned()],
     }
 }
 

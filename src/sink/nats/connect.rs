@@ -94,13 +94,18 @@ pub(super) fn options(config: &NatsConfig) -> Result<ConnectOptions, SinkError> 
 }
 
 fn addresses(config: &NatsConfig) -> Result<Vec<ServerAddr>, SinkError> {
+    let wrong = |what: &str| SinkError::new(ErrorClass::Configuration, format!("`url` {what}"));
     let parsed = config.url.split(',').map(|url| url.trim().parse());
-    parsed.collect::<Result<_, _>>().map_err(|_| {
-        SinkError::new(
-            ErrorClass::Configuration,
-            "`url` is not an address such as nats://host:4222",
-        )
-    })
+    let parsed: Vec<ServerAddr> = parsed
+        .collect::<Result<_, _>>()
+        .map_err(|_| wrong("is not an address such as nats://host:4222"))?;
+    // The client library would not use them, and an address is shown to people.
+    if parsed.iter().any(ServerAddr::has_user_pass) {
+        return Err(wrong(
+            "must not hold credentials; use `user` with `password_file`, or another file",
+        ));
+    }
+    Ok(parsed)
 }
 
 /// The addresses for people: without what stands before an `@`.
@@ -186,6 +191,9 @@ mod tests {
         let mut config = config("");
         config.url = "nats://ada:pw@one:4222, tls://token@two".to_owned();
         assert_eq!(servers(&config), "nats://one:4222,tls://two");
+        let error = options(&config).err().unwrap();
+        assert_eq!(error.class, ErrorClass::Configuration);
+        assert!(!error.message.contains("pw"), "{error}");
         config.url = "::".to_owned();
         let error = options(&config).err().unwrap();
         assert_eq!(error.class, ErrorClass::Configuration);

@@ -7,6 +7,7 @@ use std::fmt;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull::Ordered, pull::OrderedConfig};
 use async_nats::jetstream::{self, stream};
+use async_nats::{ConnectOptions, ServerAddr};
 use futures_util::StreamExt;
 
 use super::super::{ErrorClass, SinkError};
@@ -128,8 +129,16 @@ pub async fn ensure_stream(url: &str, stream: &str, prefix: &str) -> Result<(), 
         .map_err(failed)
 }
 
+/// The client library itself does not use the credentials of an address.
 async fn context(url: &str) -> Result<jetstream::Context, SinkError> {
-    let client = async_nats::connect(url).await.map_err(failed)?;
+    let address: ServerAddr = url.parse().map_err(failed)?;
+    let options = match (address.username(), address.password()) {
+        (Some(user), Some(password)) => {
+            ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned())
+        }
+        _ => ConnectOptions::new(),
+    };
+    let client = options.connect(address).await.map_err(failed)?;
     Ok(jetstream::new(client))
 }
 
