@@ -9,7 +9,7 @@ mod list;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backoff::Backoff;
@@ -31,8 +31,13 @@ const GATHER: Duration = Duration::from_millis(200);
 /// What reconcile tells ingest of one list.
 #[derive(Debug)]
 pub enum Listed {
-    /// The list was asked for at this time.
-    Begin(Timestamp),
+    /// The list is about to be asked for.
+    Begin {
+        /// From now on.
+        asked: Timestamp,
+        /// Ingest answers once it has noted how far it has come; only then is the list asked for.
+        noted: oneshot::Sender<()>,
+    },
     /// One user.
     User(Box<Observation>),
     /// The list has ended; `complete` is false where an entry could not be read.
@@ -111,7 +116,11 @@ impl Reconcile {
         let started = Instant::now();
         // Nobody listens only when everything ends.
         let tell = |what| async { self.listed.send(what).await.map_err(|_| ListError::Ended) };
-        tell(Listed::Begin((self.clock)())).await?;
+        let (noted, wait) = oneshot::channel();
+        let asked = (self.clock)();
+        tell(Listed::Begin { asked, noted }).await?;
+        // A message that ingest has taken by now is in the list; a later one wins over the list.
+        wait.await.map_err(|_| ListError::Ended)?;
         let reading = tokio::task::spawn_blocking(move || list::read(&config, &key, &listed));
         let outcome = reading.await.unwrap_or(Err(ListError::Ended));
         self.metrics

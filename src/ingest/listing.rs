@@ -32,7 +32,7 @@ pub(super) struct Listing {
 impl Ingest {
     pub(super) async fn listed(&mut self, listed: Listed) -> Result<(), JournalError> {
         match listed {
-            Listed::Begin(asked) => {
+            Listed::Begin { asked, noted } => {
                 let position = self.appender.position();
                 let seen = HashSet::new();
                 self.listing = Some(Listing {
@@ -41,6 +41,8 @@ impl Ingest {
                     differences: 0,
                     seen,
                 });
+                // Reconcile is gone only when everything ends.
+                noted.send(()).unwrap_or_default();
                 Ok(())
             }
             Listed::User(observation) => self.listed_user(*observation).await,

@@ -1,9 +1,21 @@
 //! The list: what it may change, and what it is not believed.
 
-use onboarding_bridge::simulator::{Options, RestMode};
+use std::time::Duration;
+
+use onboarding_bridge::config::load_text;
+use onboarding_bridge::event::Timestamp;
+use onboarding_bridge::feed::budget::Budget;
+use onboarding_bridge::metrics::Metrics;
+use onboarding_bridge::reconcile::{Asker, Listed, Reconcile};
+use onboarding_bridge::shutdown;
+use onboarding_bridge::simulator::{Options, RestMode, Simulator};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::users;
+use crate::support::bridge::{config, file_sink};
 use crate::support::line::Line;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,4 +131,48 @@ async fn first_start_adopt_publishes_nothing_that_was_there_before() {
     assert_eq!(registered["event_type"], "user.registered");
     assert_eq!(repaired["origin"], "reconcile");
     assert_eq!(repaired["event_type"], "user.updated");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_is_asked_for_only_when_ingest_has_noted_how_far_it_has_come() {
+    let simulator = Simulator::start(users(3)).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let sink = file_sink("local", &folder.path().join("events.jsonl"));
+    let yaml = config(&simulator, folder.path(), "", &sink);
+    let config = load_text(&yaml, folder.path(), std::iter::empty()).unwrap();
+    let metrics = Metrics::new(&[]);
+    let (listed, mut told) = mpsc::channel(16);
+    let (stopper, stop) = shutdown::channel();
+    let asker = Asker::default();
+    asker.ask();
+    let reconcile = Reconcile {
+        budget: Budget::new(&config.feed.limits, metrics.feed.request_budget.clone()),
+        config: config.reconcile,
+        feed: config.feed,
+        asker,
+        listed,
+        metrics: metrics.reconcile,
+        stop,
+        clock: Timestamp::now,
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(reconcile.run());
+    let Some(Listed::Begin { noted, .. }) = told.recv().await else {
+        panic!("a list has a beginning");
+    };
+    // Otherwise a message that ingest takes now might be newer than the list and yet lose to it.
+    let control = simulator.control();
+    let asked = control.wait_for(|stats| stats.rest_requests > 0);
+    assert!(timeout(Duration::from_millis(500), asked).await.is_err());
+    noted.send(()).unwrap();
+    for _ in 0..3 {
+        assert!(matches!(told.recv().await, Some(Listed::User(_))));
+    }
+    assert!(matches!(
+        told.recv().await,
+        Some(Listed::End { complete: true })
+    ));
+    stopper.drain();
+    tasks.join_all().await;
+    simulator.shutdown().await;
 }
