@@ -118,7 +118,7 @@ fn golden(name: &str) -> Vec<Value> {
         assert_eq!(found, expected, "line {number} of {file}");
     }
     assert_eq!(records, expected, "{file}");
-    let parsed = records.lines().map(|line| serde_json::from_str(line));
+    let parsed = records.lines().map(serde_json::from_str);
     parsed.map(Result::unwrap).collect()
 }
 

@@ -5,111 +5,113 @@ use std::net::TcpListener;
 use super::{CANARY, changed, refused};
 use crate::support::bridge::{command, command_with};
 
+/// A part of the right configuration, what stands there instead, and what must be said.
+const MISTAKES: &[(&str, &str, &[&str])] = &[
+    (
+        "  url: ws:",
+        "  ulr: ws:",
+        &[
+            "unknown key `feed.ulr`",
+            "did you mean `url`?",
+            "schema config",
+        ],
+    ),
+    (
+        "    path:",
+        "    pth:",
+        &["unknown key `sinks[0].pth`", "did you mean `path`?"],
+    ),
+    (
+        "admin:",
+        "adnim:",
+        &["unknown key `adnim`", "did you mean `admin`?"],
+    ),
+    (
+        "  api_key:",
+        "  ping_interval: often\n  api_key:",
+        &["`feed.ping_interval`", "`often`", "15s"],
+    ),
+    (
+        "  api_key:",
+        "  max_frame_bytes: much\n  api_key:",
+        &["`feed.max_frame_bytes`", "`much`", "1MiB"],
+    ),
+    (
+        "  api_key:",
+        "  enterprise_flag: yes please\n  api_key:",
+        &["`feed.enterprise_flag`", "boolean", "string"],
+    ),
+    (
+        "  api_key:",
+        "  limits: {connections: 11}\n  api_key:",
+        &["`feed.limits.connections`", "2 to 10"],
+    ),
+    (
+        "  api_key:",
+        "  limits: {requests_per_minute: 41}\n  api_key:",
+        &["`feed.limits.requests_per_minute`", "4 to 40"],
+    ),
+    (
+        "  api_key:",
+        "  idle_timeout: 5s\n  api_key:",
+        &["`feed.idle_timeout`", "`feed.ping_interval`"],
+    ),
+    (
+        "  api_key: canary-key-51f0\n",
+        "",
+        &[
+            "API key is missing",
+            "`feed.api_key_file`",
+            "BRIDGE__FEED__API_KEY",
+        ],
+    ),
+    (
+        "  api_key:",
+        "  api_key_file: key\n  api_key:",
+        &["API key", "not both"],
+    ),
+    (
+        "type: file",
+        "type: fiel",
+        &["`sinks[0].type`", "kafka, nats, file"],
+    ),
+    (
+        "name: local",
+        "name: 'not a name'",
+        &["`sinks[0].name`", "letters, digits"],
+    ),
+    (
+        "reconcile:",
+        "privacy: {fields: {emial: drop}}\nreconcile:",
+        &["`privacy.fields.emial`", "no such field"],
+    ),
+    (
+        "reconcile:",
+        "privacy: {key: hmac}\nreconcile:",
+        &["`hmac`", "`privacy.hmac_key_file`"],
+    ),
+    (
+        "  listen: 127.0.0.1:0",
+        "  listen: everywhere",
+        &["`admin.listen`"],
+    ),
+    (
+        "reconcile:",
+        "reconcile: [",
+        &["bridge.yaml is not valid YAML"],
+    ),
+    (
+        "api_key: c",
+        "api_key: \"c",
+        &["bridge.yaml is not valid YAML"],
+    ),
+    ("api_key: c", "api_key: ? c", &["bridge.yaml"]),
+];
+
 #[test]
 fn each_mistake_is_named_with_its_place_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
-    let mistakes: &[(&str, &str, &[&str])] = &[
-        (
-            "  url: ws:",
-            "  ulr: ws:",
-            &[
-                "unknown key `feed.ulr`",
-                "did you mean `url`?",
-                "schema config",
-            ],
-        ),
-        (
-            "    path:",
-            "    pth:",
-            &["unknown key `sinks[0].pth`", "did you mean `path`?"],
-        ),
-        (
-            "admin:",
-            "adnim:",
-            &["unknown key `adnim`", "did you mean `admin`?"],
-        ),
-        (
-            "  api_key:",
-            "  ping_interval: often\n  api_key:",
-            &["`feed.ping_interval`", "`often`", "15s"],
-        ),
-        (
-            "  api_key:",
-            "  max_frame_bytes: much\n  api_key:",
-            &["`feed.max_frame_bytes`", "`much`", "1MiB"],
-        ),
-        (
-            "  api_key:",
-            "  enterprise_flag: yes please\n  api_key:",
-            &["`feed.enterprise_flag`", "boolean", "string"],
-        ),
-        (
-            "  api_key:",
-            "  limits: {connections: 11}\n  api_key:",
-            &["`feed.limits.connections`", "2 to 10"],
-        ),
-        (
-            "  api_key:",
-            "  limits: {requests_per_minute: 41}\n  api_key:",
-            &["`feed.limits.requests_per_minute`", "4 to 40"],
-        ),
-        (
-            "  api_key:",
-            "  idle_timeout: 5s\n  api_key:",
-            &["`feed.idle_timeout`", "`feed.ping_interval`"],
-        ),
-        (
-            "  api_key: canary-key-51f0\n",
-            "",
-            &[
-                "API key is missing",
-                "`feed.api_key_file`",
-                "BRIDGE__FEED__API_KEY",
-            ],
-        ),
-        (
-            "  api_key:",
-            "  api_key_file: key\n  api_key:",
-            &["API key", "not both"],
-        ),
-        (
-            "type: file",
-            "type: fiel",
-            &["`sinks[0].type`", "kafka, nats, file"],
-        ),
-        (
-            "name: local",
-            "name: 'not a name'",
-            &["`sinks[0].name`", "letters, digits"],
-        ),
-        (
-            "reconcile:",
-            "privacy: {fields: {emial: drop}}\nreconcile:",
-            &["`privacy.fields.emial`", "no such field"],
-        ),
-        (
-            "reconcile:",
-            "privacy: {key: hmac}\nreconcile:",
-            &["`hmac`", "`privacy.hmac_key_file`"],
-        ),
-        (
-            "  listen: 127.0.0.1:0",
-            "  listen: everywhere",
-            &["`admin.listen`"],
-        ),
-        (
-            "reconcile:",
-            "reconcile: [",
-            &["bridge.yaml is not valid YAML"],
-        ),
-        (
-            "api_key: c",
-            "api_key: \"c",
-            &["bridge.yaml is not valid YAML"],
-        ),
-        ("api_key: c", "api_key: ? c", &["bridge.yaml"]),
-    ];
-    for (part, by, words) in mistakes {
+    for (part, by, words) in MISTAKES {
         let line = refused(folder.path(), &changed(folder.path(), part, by), 64);
         for word in *words {
             assert!(line.contains(word), "{by:?}: no {word:?} in {line}");

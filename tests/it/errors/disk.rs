@@ -107,10 +107,13 @@ async fn a_journal_in_use_is_named_and_its_owner_goes_on() {
             .count(),
         5
     );
-    // It is free again at once.
+    // It is free again at once, however its owner ended.
     let heir = Bridge::start(folder.path(), &yaml);
     heir.wait_ready();
-    heir.terminate();
+    heir.kill();
+    let last = Bridge::start(folder.path(), &yaml);
+    last.wait_ready();
+    last.terminate();
 }
 
 #[tokio::test(flavor = "multi_thread")]

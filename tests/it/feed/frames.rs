@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use onboarding_bridge::event::{FEED_NAME, Timestamp};
-use onboarding_bridge::journal::Journal;
+use onboarding_bridge::journal::{Journal, StoredLetter};
 use onboarding_bridge::metrics::Metrics;
-use onboarding_bridge::simulator::EXAMPLE_KEY;
+use onboarding_bridge::simulator::{Control, EXAMPLE_KEY};
 use serde_json::{Value, json};
 
 use super::{reasons, users};
@@ -14,10 +14,20 @@ use crate::support::line::Line;
 /// Stands for personal data and credentials in frames that are set aside.
 const CANARY: &str = "canary-7f3a";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn set_aside_frames_are_counted_by_reason_and_the_stream_goes_on() {
-    let line = Line::listening(users(20), "max_frame_bytes: 4KiB", "").await;
-    let control = &line.control;
+/// Why a frame is set aside, in the order of [`send_one_of_each`].
+const REASONS: [&str; 8] = [
+    "malformed",
+    "binary",
+    "oversized",
+    "foreign",
+    "user_id",
+    "payload",
+    "field_type",
+    "unrecognised",
+];
+
+/// Sends a frame for each reason to set it aside, all with canaries.
+async fn send_one_of_each(control: &Control) {
     let person = json!({"email": CANARY, "first_name": CANARY, "phone_number": CANARY,
         "user_token": {"token": CANARY, "partner_user_id": CANARY}});
     let with = |key: &str, value: Value| {
@@ -26,7 +36,6 @@ async fn set_aside_frames_are_counted_by_reason_and_the_stream_goes_on() {
         payload.to_string()
     };
     let sibling = format!("{FEED_NAME}.balances");
-    control.step(5).await;
     control
         .send_raw_text(format!("{{\"email\": \"{CANARY}\", oops"))
         .await;
@@ -50,22 +59,20 @@ async fn set_aside_frames_are_counted_by_reason_and_the_stream_goes_on() {
     control
         .send_raw_text(json!({"note": CANARY}).to_string())
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn set_aside_frames_are_counted_by_reason_and_the_stream_goes_on() {
+    let line = Line::listening(users(20), "max_frame_bytes: 4KiB", "").await;
+    let control = &line.control;
+    control.step(5).await;
+    send_one_of_each(control).await;
     control.repeat_last().await;
     control.step(5).await;
     line.heard(11);
     let bridge = &line.bridge;
-    let named = [
-        "malformed",
-        "binary",
-        "oversized",
-        "foreign",
-        "user_id",
-        "payload",
-        "field_type",
-        "unrecognised",
-    ];
     line.reaches("dead_letters", 8.0);
-    for reason in named {
+    for reason in REASONS {
         for series in ["normalise_rejected_total", "dead_letters_total"] {
             let series = format!("{series}{{reason=\"{reason}\"}}");
             assert_eq!(bridge.metric(&series), 1.0, "{series}");
@@ -95,14 +102,14 @@ async fn set_aside_frames_are_counted_by_reason_and_the_stream_goes_on() {
     let ended = line.end().await;
     ended.assert_repaired();
     assert_eq!(ended.by("feed").len(), 10);
-    for reason in named {
+    for reason in REASONS {
         assert!(
             ended.log.contains(&format!("\"reason\":\"{reason}\"")),
             "{reason}"
         );
     }
     assert_nothing_leaked(ended.folder.path(), &tokens);
-    assert_letters(ended.folder.path(), &named).await;
+    assert_letters(ended.folder.path()).await;
 }
 
 /// No file of the bridge holds a canary or a token: journal, its log, its lock, events, log.
@@ -128,7 +135,7 @@ fn assert_nothing_leaked(folder: &Path, tokens: &[String]) {
 }
 
 /// The dead letters in the journal, read as the bridge itself would.
-async fn assert_letters(folder: &Path, reasons: &[&str]) {
+async fn assert_letters(folder: &Path) {
     let path = folder.join("journal.db");
     let config = serde_norway::from_str(&format!("path: {}", path.display())).unwrap();
     let metrics = Metrics::new(&["local"]);
@@ -138,14 +145,17 @@ async fn assert_letters(folder: &Path, reasons: &[&str]) {
     journal.writer.await.unwrap().unwrap();
     let found: Vec<_> = letters
         .iter()
-        .map(|(stage, reason, ..)| (&**stage, &**reason))
+        .map(|letter| (letter.stage.as_str(), letter.reason.as_str()))
         .collect();
-    let expected: Vec<_> = reasons
-        .iter()
-        .map(|reason| ("normalise", *reason))
-        .collect();
+    let expected = REASONS.map(|reason| ("normalise", reason));
     assert_eq!(found, expected);
-    for (_, reason, detail, body) in letters {
+    for StoredLetter {
+        reason,
+        detail,
+        body,
+        ..
+    } in letters
+    {
         assert!(
             detail.contains(" bytes") && detail.contains("connection "),
             "{detail}"

@@ -92,6 +92,23 @@ async fn no_reply_to_authenticate_is_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vendor_that_does_not_answer_does_not_hold_up_the_end() {
+    let options = Options {
+        auth: AuthMode::Silence,
+        ..users(5)
+    };
+    let line = Line::start(options, "reply_timeout: 60s", "").await;
+    line.control.wait_for(|stats| stats.auth_failed > 0).await;
+    let started = Instant::now();
+    line.bridge.terminate();
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_vendors_limits_are_kept_through_a_storm_of_disconnects() {
     // Two connects and their lists take the whole share: three and one each.
     let share = 8;
