@@ -14,8 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::{ErrorClass, PublishError, SinkError};
 use super::client::{Aside, Context, blocking};
-use super::errors;
-use super::topic::at;
+use super::topic::{self, at};
 use crate::config::KafkaConfig;
 use crate::event::Record;
 
@@ -157,7 +156,11 @@ impl Health {
         match client.context.trouble() {
             Some(trouble) if self.since.elapsed() >= TROUBLE_TIMEOUT => Err(SinkError::new(
                 trouble.class,
-                format!("{} refuse this sink: {}", at(config), trouble.message),
+                format!(
+                    "the brokers {} refuse this sink: {}",
+                    at(config),
+                    trouble.message
+                ),
             )),
             _ => Ok(()),
         }
@@ -250,8 +253,6 @@ fn describe(
     record: Option<&Arc<Record>>,
     code: Code,
 ) -> SinkError {
-    let topic = &config.topic;
-    let text = format!("topic {topic}: {code}");
     let refused_for_size = matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge);
     let shares_a_batch = record.is_some_and(|record| wire_bytes(record) <= client.batch_bytes);
     if refused_for_size && shares_a_batch {
@@ -259,13 +260,13 @@ fn describe(
         return SinkError::new(
             ErrorClass::Configuration,
             format!(
-                "{text}: it refuses batches of {} bytes; raise max.message.bytes of the topic, let this \
+                "topic {}: {code}: it refuses batches of {} bytes; raise max.message.bytes of the topic, let this \
                  sink's user describe its settings, or set a smaller `batch.size` in `options`",
-                client.batch_bytes
+                config.topic, client.batch_bytes
             ),
         );
     }
-    SinkError::new(errors::class_of(code), text)
+    topic::refused(config, code)
 }
 
 /// What librdkafka counts for this record when it fills a batch, or a little more.
