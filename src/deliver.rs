@@ -160,15 +160,20 @@ impl Deliver {
                 backoff.reset();
             }
             let wait = self.failed(&error, &mut backoff);
-            let (stop, mut last) = (self.stop.clone(), self.last.clone());
-            tokio::select! {
-                () = sleep(wait) => {}
-                () = stop.now() => return self.end().await,
-                // A halted sink does not hold up the end: what it lacks stays in the journal.
-                _ = last.wait_for(Option::is_some), if error.class == ErrorClass::Configuration => {
-                    return self.end().await;
-                }
+            if self.told_to_end(wait, error.class).await {
+                return self.end().await;
             }
+        }
+    }
+
+    /// Waits; true when the end came first.
+    async fn told_to_end(&mut self, wait: Duration, class: ErrorClass) -> bool {
+        // A halted sink does not hold up the end: what it lacks stays in the journal.
+        let halted = class == ErrorClass::Configuration;
+        tokio::select! {
+            () = sleep(wait) => false,
+            () = self.stop.now() => true,
+            _ = self.last.wait_for(Option::is_some), if halted => true,
         }
     }
 
@@ -334,7 +339,11 @@ impl Deliver {
         }
     }
 
-    async fn dead_letter(&self, record: &Record, error: &SinkError) -> Result<(), JournalError> {
+    async fn dead_letter(
+        &mut self,
+        record: &Record,
+        error: &SinkError,
+    ) -> Result<(), JournalError> {
         self.metrics.error(ErrorClass::Record);
         tracing::error!(
             sink = self.metrics.name,

@@ -237,9 +237,8 @@ impl Feed {
     pub async fn run(self) {
         let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
         while !self.stop.is_draining() {
-            let lost = tokio::select! {
-                lost = self.connect() => lost,
-                () = self.stop.draining() => return,
+            let Some(lost) = self.connect().await else {
+                return;
             };
             self.metrics.connected.set(0);
             if let Some((since, last_frame)) = lost.subscribed {
@@ -280,10 +279,19 @@ impl Feed {
         }
     }
 
-    async fn connect(&self) -> Lost {
-        let _place = self.budget.connection().await;
-        self.budget.spend(CONNECT_COST).await;
-        session::run(self).await
+    /// One connection from beginning to end; `None` when we are to stop before it is open.
+    async fn connect(&self) -> Option<Lost> {
+        let allowed = async {
+            let place = self.budget.connection().await;
+            self.budget.spend(CONNECT_COST).await;
+            place
+        };
+        let _place = tokio::select! {
+            place = allowed => place,
+            () = self.stop.draining() => return None,
+        };
+        // From here on the session itself listens to `stop`, so that it can say goodbye.
+        Some(session::run(self).await)
     }
 
     fn wait_after(&self, reason: LostReason, backoff: &mut Backoff) -> Duration {

@@ -205,7 +205,7 @@ impl Ingest {
             .await
     }
 
-    async fn rejected(&self, rejected: Rejected) -> Result<(), JournalError> {
+    async fn rejected(&mut self, rejected: Rejected) -> Result<(), JournalError> {
         let reason = rejected.reason.as_str();
         self.metrics
             .normalise
@@ -246,7 +246,7 @@ impl Ingest {
     }
 
     async fn window(
-        &self,
+        &mut self,
         from: Timestamp,
         to: Option<Timestamp>,
         reason: &'static str,

@@ -31,7 +31,7 @@ use crate::event::{EventId, EventType, Origin, Record, Timestamp};
 use crate::metrics::Metrics;
 use crate::state::{DigestKey, UserKey, UserState};
 
-pub use reader::{Reader, Tail, Window};
+pub use reader::{Reader, StoredLetter, Tail, Window};
 pub use users::Users;
 
 /// Bytes of events that may lie between the socket and the disk; the socket waits at the bound.
@@ -168,7 +168,8 @@ pub struct Journal {
     pub found: Found,
     /// Ends with the writer's outcome.
     pub writer: oneshot::Receiver<Result<(), JournalError>>,
-    _lock: File,
+    /// Keeps other processes from this journal for as long as it lives.
+    pub lock: File,
 }
 
 /// What the file held when it was opened.
@@ -240,7 +241,7 @@ impl Journal {
             },
             found,
             writer,
-            _lock: lock,
+            lock,
         })
     }
 }

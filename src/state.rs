@@ -165,83 +165,60 @@ pub fn compare(
         return Compared::Repeat;
     }
     changed.sort_unstable();
-    let [
-        account_type,
-        account_role,
-        email,
-        first_name,
-        last_name,
-        phone_number,
-        status,
-        requirements,
-    ] = observation.fields.each_ref().map(Field::to_value);
+    let status = &observation.fields[FieldName::Status as usize];
     let state = UserState {
         position: 0,
         removed: false,
         digests,
-        status: match &observation.fields[FieldName::Status as usize] {
+        status: match status {
             Field::Absent => present.and_then(|state| state.status.clone()),
             field => field.to_value().as_str().map(str::to_owned),
         },
         recent: recent(event_id, known),
     };
-    let event = Event {
-        schema_version: SCHEMA_VERSION,
-        event_id,
-        event_type: if present.is_some() {
-            EventType::Updated
-        } else {
-            EventType::Registered
-        },
-        origin: if source == Source::List {
-            Origin::Reconcile
-        } else {
-            Origin::Feed
-        },
-        user_id: observation.user_id.clone(),
-        account_type,
-        account_role,
-        email,
-        first_name,
-        last_name,
-        phone_number,
-        status,
-        previous_status: present.and_then(|state| state.status.clone()).into(),
-        outstanding_requirements: outstanding(&requirements),
-        requirements,
-        changed: if present.is_some() {
-            changed
-        } else {
-            Vec::new()
-        },
-        occurred_at: observation.sent_at.as_ref().map(|(_, at)| *at),
-        received_at,
-        feed: match source {
-            Source::Feed(connection) => Some(FeedPosition {
-                sequence: observation.sequence,
-                connection,
-            }),
-            Source::List => None,
-        },
+    let origin = if source == Source::List {
+        Origin::Reconcile
+    } else {
+        Origin::Feed
     };
+    let mut event = blank(event_id, origin, &observation.user_id, received_at);
+    if let Some(present) = present {
+        event.event_type = EventType::Updated;
+        event.previous_status = present.status.clone().into();
+        event.changed = changed;
+    }
+    fill(&mut event, observation);
+    if let Source::Feed(connection) = source {
+        event.feed = Some(FeedPosition {
+            sequence: observation.sequence,
+            connection,
+        });
+    }
     Compared::News(Box::new((event, state)))
 }
 
 /// The event of a user who is absent from a complete list, and the state after it.
 pub fn removal(known: &UserState, user_id: &str, received_at: Timestamp) -> (Event, UserState) {
     let event_id = event_id(None, Some(known), user_id);
+    let recent = recent(event_id, Some(known));
     let state = UserState {
-        position: 0,
         removed: true,
-        digests: Default::default(),
-        status: None,
-        recent: recent(event_id, Some(known)),
+        recent,
+        ..UserState::default()
     };
-    let event = Event {
+    let mut event = blank(event_id, Origin::Reconcile, user_id, received_at);
+    event.event_type = EventType::Removed;
+    event.previous_status = known.status.clone().into();
+    (event, state)
+}
+
+/// A registration of which nothing is known but the user.
+fn blank(event_id: EventId, origin: Origin, user_id: &str, received_at: Timestamp) -> Event {
+    Event {
         schema_version: SCHEMA_VERSION,
         event_id,
-        event_type: EventType::Removed,
-        origin: Origin::Reconcile,
+        event_type: EventType::Registered,
+        origin,
         user_id: user_id.to_owned(),
         account_type: Value::Null,
         account_role: Value::Null,
@@ -250,15 +227,30 @@ pub fn removal(known: &UserState, user_id: &str, received_at: Timestamp) -> (Eve
         last_name: Value::Null,
         phone_number: Value::Null,
         status: Value::Null,
-        previous_status: known.status.clone().into(),
+        previous_status: Value::Null,
         requirements: Value::Null,
         outstanding_requirements: Vec::new(),
         changed: Vec::new(),
         occurred_at: None,
         received_at,
         feed: None,
-    };
-    (event, state)
+    }
+}
+
+/// Takes over what the observation says.
+fn fill(event: &mut Event, observation: &Observation) {
+    [
+        event.account_type,
+        event.account_role,
+        event.email,
+        event.first_name,
+        event.last_name,
+        event.phone_number,
+        event.status,
+        event.requirements,
+    ] = observation.fields.each_ref().map(Field::to_value);
+    event.outstanding_requirements = outstanding(&event.requirements);
+    event.occurred_at = observation.sent_at.as_ref().map(|(_, at)| *at);
 }
 
 fn recent(newest: EventId, known: Option<&UserState>) -> Vec<EventId> {

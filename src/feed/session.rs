@@ -36,13 +36,20 @@ pub(super) async fn run(feed: &Feed) -> Lost {
         detail,
         subscribed: None,
     };
-    let mut session = match Session::open(feed).await {
+    let subscribed = async {
+        let mut session = Session::open(feed).await?;
+        session.subscribe().await?;
+        Ok(session)
+    };
+    let stop = feed.stop.clone();
+    let subscribed = tokio::select! {
+        subscribed = subscribed => subscribed,
+        () = stop.draining() => Err((LostReason::Shutdown, String::new())),
+    };
+    let mut session = match subscribed {
         Ok(session) => session,
         Err(failed) => return never(failed),
     };
-    if let Err(failed) = session.subscribe().await {
-        return never(failed);
-    }
     let since = Instant::now();
     feed.metrics.connects.inc();
     feed.metrics.connected.set(1);

@@ -117,7 +117,7 @@ impl Ingest {
     }
 
     async fn listed_all(&mut self, complete: bool) -> Result<(), JournalError> {
-        let mut outcome = "success";
+        let mut outcome = if complete { "success" } else { "failed" };
         // The page below reads the file: what the list told must be in it.
         self.journal.sync().await?;
         if complete {
@@ -160,6 +160,10 @@ impl Ingest {
             outcome,
             "compared with the vendor's list"
         );
+        if outcome != "success" {
+            // What such a list does not tell is not repaired.
+            return Ok(());
+        }
         let heal = WindowChange::Heal {
             asked: listing.asked,
             differences,
@@ -168,7 +172,7 @@ impl Ingest {
     }
 
     /// How many users are known, and those of them that the list lacks.
-    async fn absent(&self) -> Result<(usize, Vec<(UserKey, String, UserState)>), JournalError> {
+    async fn absent(&mut self) -> Result<(usize, Vec<(UserKey, String, UserState)>), JournalError> {
         let Some(listing) = &self.listing else {
             return Ok((0, Vec::new()));
         };

@@ -33,6 +33,19 @@ pub struct Window {
     pub differences: Option<u64>,
 }
 
+/// Something that was set aside, as the journal holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLetter {
+    /// `normalise`, or the name of the sink that refused it.
+    pub stage: String,
+    /// A value of the label `reason`.
+    pub reason: String,
+    /// What the stage says of it.
+    pub detail: String,
+    /// Its content, redacted.
+    pub body: Option<Vec<u8>>,
+}
+
 /// A connection that only reads.
 #[derive(Debug)]
 pub struct Reader(Connection);
@@ -145,18 +158,20 @@ impl Reader {
         Ok(windows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Dead letters as (stage, reason, detail, redacted body), oldest first.
+    /// Dead letters, oldest first.
     ///
     /// # Errors
     /// [`JournalError::Sql`].
-    pub fn dead_letters(
-        &self,
-        count: usize,
-    ) -> Result<Vec<(String, String, String, Option<Vec<u8>>)>, JournalError> {
+    pub fn dead_letters(&self, count: usize) -> Result<Vec<StoredLetter>, JournalError> {
         let sql = "SELECT stage, reason, detail, body FROM dead_letters ORDER BY id LIMIT ?1";
         let mut statement = self.0.prepare_cached(sql)?;
         let letters = statement.query_map([count], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            Ok(StoredLetter {
+                stage: row.get(0)?,
+                reason: row.get(1)?,
+                detail: row.get(2)?,
+                body: row.get(3)?,
+            })
         })?;
         Ok(letters.collect::<rusqlite::Result<_>>()?)
     }

@@ -81,58 +81,70 @@ impl SinkMetrics {
     }
 }
 
-pub(super) fn register(make: &Maker, names: &[&str]) -> Vec<SinkMetrics> {
-    let gauges =
-        |name: &str, help: &str| make.add(IntGaugeVec::new(Opts::new(name, help), &["sink"]));
-    let floats = |name: &str, help: &str| make.add(GaugeVec::new(Opts::new(name, help), &["sink"]));
-    let counters =
-        |name: &str, help: &str| make.add(IntCounterVec::new(Opts::new(name, help), &["sink"]));
-    let histograms = |name: &str, help: &str| {
+/// Makes the families of one label, `sink`.
+struct Families<'a>(&'a Maker);
+
+impl Families<'_> {
+    fn gauges(&self, name: &str, help: &str) -> IntGaugeVec {
+        self.0
+            .add(IntGaugeVec::new(Opts::new(name, help), &["sink"]))
+    }
+
+    fn floats(&self, name: &str, help: &str) -> GaugeVec {
+        self.0.add(GaugeVec::new(Opts::new(name, help), &["sink"]))
+    }
+
+    fn counters(&self, name: &str, help: &str) -> IntCounterVec {
+        self.0
+            .add(IntCounterVec::new(Opts::new(name, help), &["sink"]))
+    }
+
+    fn histograms(&self, name: &str, help: &str) -> HistogramVec {
         let options = HistogramOpts::new(name, help).buckets(SECONDS_BUCKETS.to_vec());
-        make.add(HistogramVec::new(options, &["sink"]))
-    };
-    let lag_records = gauges(
+        self.0.add(HistogramVec::new(options, &["sink"]))
+    }
+}
+
+pub(super) fn register(make: &Maker, names: &[&str]) -> Vec<SinkMetrics> {
+    let of = Families(make);
+    let lag_records = of.gauges(
         "sink_lag_records",
         "Records in the journal that the sink lacks",
     );
-    let lag_seconds = floats(
+    let lag_seconds = of.floats(
         "sink_lag_seconds",
         "Age of the oldest event that the sink lacks",
     );
-    let published = counters("sink_published_total", "Records that the sink acknowledged");
-    let skipped_held = counters(
+    let published = of.counters("sink_published_total", "Records that the sink acknowledged");
+    let skipped_held = of.counters(
         "sink_skipped_held_total",
         "Records that were not published again, because the destination already held them",
     );
-    let late_duplicates = counters(
+    let late_duplicates = of.counters(
         "sink_late_duplicates_total",
         "Records that a dead process had handed to a slow network and that arrived after all",
     );
-    let publish_duration = histograms(
+    let publish_duration = of.histograms(
         "sink_publish_duration_seconds",
         "Time from publishing a batch to its outcome",
     );
-    let event_lag = histograms(
+    let event_lag = of.histograms(
         "sink_event_lag_seconds",
         "From the vendor's timestamp, or our receipt if there is none, to the acknowledgement",
     );
-    let restarts = counters(
+    let restarts = of.counters(
         "sink_restarts_total",
         "Times that the sink's client was built anew",
     );
-    let last_success = floats(
+    let last_success = of.floats(
         "sink_last_success_timestamp_seconds",
         "Unix time of the last acknowledgement, or of the opening",
     );
-    let errors = make.add(IntCounterVec::new(
-        Opts::new("sink_errors_total", "Errors by what they ask for"),
-        &["class", "sink"],
-    ));
-    let states = make.add(IntGaugeVec::new(
-        Opts::new("sink_state", "1 for the state that the sink is in"),
-        &["sink", "state"],
-    ));
-    let of = |name: &&str| {
+    let errors = Opts::new("sink_errors_total", "Errors by what they ask for");
+    let errors = make.add(IntCounterVec::new(errors, &["class", "sink"]));
+    let states = Opts::new("sink_state", "1 for the state that the sink is in");
+    let states = make.add(IntGaugeVec::new(states, &["sink", "state"]));
+    let sink = |name: &&str| {
         for class in ErrorClass::ALL {
             errors.with_label_values(&[class.as_str(), name]);
         }
@@ -153,5 +165,5 @@ pub(super) fn register(make: &Maker, names: &[&str]) -> Vec<SinkMetrics> {
         metrics.state(SinkState::Opening);
         metrics
     };
-    names.iter().map(of).collect()
+    names.iter().map(sink).collect()
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
 
 mod kafka;
+mod smoke;
 mod nats;
 mod sink_contract;
 mod support;

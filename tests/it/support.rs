@@ -1,7 +1,10 @@
-//! What the integration tests share: real servers, and records to publish.
+//! What the integration tests share: real servers, the real program, and records to publish.
 
 pub(crate) mod beds;
+pub(crate) mod bridge;
 pub(crate) mod records;
+
+pub(crate) use bridge::eventually;
 
 /// A name that no other test and no earlier run has.
 pub(crate) fn unique(what: &str) -> String {

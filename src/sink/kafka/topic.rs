@@ -24,7 +24,7 @@ const QUESTION_TIMEOUT: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The topic's settings are a courtesy: without them it works.
-const SETTINGS_TIMEOUT: Duration = Duration::from_secs(5);
+const SETTINGS_TIMEOUT: Duration = Duration::from_secs(2);
 
 const REPLICAS_MIN: usize = 3;
 const IN_SYNC_MIN: usize = 2;

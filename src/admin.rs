@@ -1,0 +1,263 @@
+//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`, and a page of links at `/`.
+//!
+//! The only file that names the HTTP server of the bridge. It shows no personal data and changes
+//! nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse};
+use axum::routing::get;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::deliver::{SinkReport, SinkStatus};
+use crate::event::Timestamp;
+use crate::journal::{Handle, JournalError, Window};
+use crate::metrics::Metrics;
+
+/// Blind windows that `/status` shows.
+const WINDOWS_SHOWN: usize = 10;
+
+const PAGE: &str = "<!doctype html><meta charset=utf-8><title>onboarding-bridge</title>\
+<h1>onboarding-bridge</h1><ul><li><a href=/status>status</a><li><a href=/metrics>metrics</a>\
+<li><a href=/readyz>ready?</a><li><a href=/livez>alive?</a></ul>";
+
+/// The bound port.
+#[derive(Debug)]
+pub struct Admin {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// What the port shows, gathered from every part.
+#[derive(Debug)]
+pub struct Status {
+    metrics: Metrics,
+    journal: Handle,
+    sinks: Vec<Arc<SinkStatus>>,
+    clock: fn() -> Timestamp,
+}
+
+/// `/status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Version of this program.
+    pub version: &'static str,
+    /// Whether `/readyz` says yes, and if not, what it waits for.
+    pub ready: Readiness,
+    /// The feed.
+    pub feed: FeedReport,
+    /// The journal.
+    pub journal: JournalReport,
+    /// Each sink.
+    pub sinks: Vec<SinkReport>,
+}
+
+/// Whether the bridge does what it is there for, or has done so once.
+#[derive(Clone, Debug, Serialize)]
+pub struct Readiness {
+    /// All of it.
+    pub ready: bool,
+    /// What is still missing.
+    pub waiting_for: Vec<String>,
+}
+
+/// The feed in `/status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct FeedReport {
+    /// Subscribed at this moment.
+    pub connected: bool,
+    /// Subscriptions so far.
+    pub connects: u64,
+    /// The newest spans in which it was not heard, newest first.
+    pub blind_windows: Vec<Window>,
+}
+
+/// The journal in `/status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct JournalReport {
+    /// Position up to which everything is durable.
+    pub committed: u64,
+    /// Records in the file.
+    pub records: i64,
+    /// Bytes in use.
+    pub bytes: i64,
+    /// Bytes that may be used.
+    pub capacity_bytes: i64,
+}
+
+impl Status {
+    /// Gathers the parts.
+    pub const fn new(
+        metrics: Metrics,
+        journal: Handle,
+        sinks: Vec<Arc<SinkStatus>>,
+        clock: fn() -> Timestamp,
+    ) -> Self {
+        Self {
+            metrics,
+            journal,
+            sinks,
+            clock,
+        }
+    }
+
+    /// The metrics, as they were last refreshed.
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The whole report. Reads the journal: blocking.
+    ///
+    /// # Errors
+    /// [`JournalError`] when the journal cannot be read.
+    pub fn report(&self) -> Result<Report, JournalError> {
+        let journal = &self.metrics.journal;
+        Ok(Report {
+            version: env!("CARGO_PKG_VERSION"),
+            ready: self.readiness(),
+            feed: FeedReport {
+                connected: self.metrics.feed.connected.get() == 1,
+                connects: self.metrics.feed.connects.get(),
+                blind_windows: self.journal.reader()?.windows(WINDOWS_SHOWN)?,
+            },
+            journal: JournalReport {
+                committed: self.journal.committed(),
+                records: journal.records.get(),
+                bytes: journal.bytes.get(),
+                capacity_bytes: journal.capacity.get(),
+            },
+            sinks: self.sinks.iter().map(|sink| sink.report()).collect(),
+        })
+    }
+
+    /// Readiness is a latch: what is wrong at this moment is for metrics and alerts to say.
+    pub fn readiness(&self) -> Readiness {
+        let mut waiting_for = Vec::new();
+        if self.metrics.feed.connects.get() == 0 {
+            waiting_for.push("the first subscription to the feed".to_owned());
+        }
+        let unopened = self.sinks.iter().filter(|sink| !sink.was_opened());
+        waiting_for.extend(unopened.map(|sink| format!("sink {}", sink.report().name)));
+        Readiness {
+            ready: waiting_for.is_empty(),
+            waiting_for,
+        }
+    }
+
+    /// Prometheus text. Reads the journal for the age of what each sink lacks: blocking.
+    ///
+    /// # Errors
+    /// [`JournalError`] when the journal cannot be read.
+    pub fn scrape(&self) -> Result<Vec<u8>, JournalError> {
+        let reader = self.journal.reader()?;
+        let (committed, now) = (self.journal.committed(), (self.clock)());
+        for (sink, metrics) in self.sinks.iter().zip(&self.metrics.sinks) {
+            let delivered = sink.report().delivered;
+            let lag = committed.saturating_sub(delivered);
+            let oldest = if lag > 0 {
+                reader.received_after(delivered)?
+            } else {
+                None
+            };
+            metrics
+                .lag_records
+                .set(i64::try_from(lag).unwrap_or(i64::MAX));
+            metrics
+                .lag_seconds
+                .set(oldest.map_or(0.0, |at| now.seconds_since(at).max(0.0)));
+        }
+        Ok(self.metrics.encode())
+    }
+}
+
+impl Admin {
+    /// Binds the port; nothing is served yet.
+    ///
+    /// # Errors
+    /// When the port is taken or the address is not of this machine.
+    pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// The bound address, its port known.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until it is aborted.
+    pub async fn serve(self, status: Arc<Status>) {
+        let router = Router::new()
+            .route("/", get(|| async { Html(PAGE) }))
+            .route("/livez", get(|| async { "alive\n" }))
+            .route("/readyz", get(readyz))
+            .route("/status", get(report))
+            .route("/metrics", get(metrics))
+            .with_state(status);
+        tracing::info!(address = %self.address, "serving metrics, health and status");
+        if let Err(error) = axum::serve(self.listener, router).await {
+            tracing::error!(%error, "the admin port has ended");
+        }
+    }
+}
+
+type Shared = State<Arc<Status>>;
+
+async fn readyz(State(status): Shared) -> (StatusCode, String) {
+    let Readiness { ready, waiting_for } = status.readiness();
+    if ready {
+        (StatusCode::OK, "ready\n".to_owned())
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("waiting for {}\n", waiting_for.join(", ")),
+        )
+    }
+}
+
+async fn report(State(status): Shared) -> impl IntoResponse {
+    answer(status, "application/json", |status| {
+        let report = status.report()?;
+        Ok(serde_json::to_vec_pretty(&report).expect("a report has only string keys"))
+    })
+    .await
+}
+
+async fn metrics(State(status): Shared) -> impl IntoResponse {
+    answer(
+        status,
+        "text/plain; version=0.0.4; charset=utf-8",
+        Status::scrape,
+    )
+    .await
+}
+
+/// Runs what reads the journal aside, so that the line never waits for it.
+async fn answer(
+    status: Arc<Status>,
+    content_type: &'static str,
+    make: fn(&Status) -> Result<Vec<u8>, JournalError>,
+) -> impl IntoResponse {
+    match tokio::task::spawn_blocking(move || make(&status)).await {
+        Ok(Ok(body)) => (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], body),
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(
+    error: &dyn std::fmt::Display,
+) -> (StatusCode, [(header::HeaderName, &'static str); 1], Vec<u8>) {
+    let content_type = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        content_type,
+        format!("{error}\n").into_bytes(),
+    )
+}

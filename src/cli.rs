@@ -1,0 +1,177 @@
+//! The command line: what was typed, and which exit code comes of it.
+//!
+//! Each command is one file below this module; none of them decides anything about events.
+
+mod check;
+mod demo;
+mod run;
+mod schema;
+mod simulate;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::AppError;
+use crate::config::ConfigError;
+use crate::telemetry;
+
+/// Exit codes, as the help and the README document them.
+const EXIT_CODES: &str = "Exit codes:
+  0   done
+  64  bad usage or configuration
+  69  a service that is needed refused for good
+  70  a defect of this program
+  74  disk error";
+
+/// Carries the sFOX Connect feed private.enterprise.users to Kafka and NATS JetStream.
+#[derive(Debug, Parser)]
+#[command(name = "onboarding-bridge", version, after_help = EXIT_CODES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read the feed and publish every event to the configured sinks
+    #[command(after_help = "Example:
+  onboarding-bridge run --config bridge.yaml
+  BRIDGE__FEED__API_KEY=… onboarding-bridge run --config bridge.yaml --print-config")]
+    Run(run::Args),
+    /// Show the whole line in one process: simulator, bridge, an embedded Kafka, a consumer
+    #[command(after_help = "Example:
+  onboarding-bridge demo
+  onboarding-bridge demo --events 500 --kafka localhost:9092")]
+    Demo(demo::Args),
+    /// Be the vendor: WebSocket and REST on this machine, with faults on demand
+    #[command(after_help = "Example:
+  onboarding-bridge simulate --listen 127.0.0.1:8090 --rate 20 --users 200 --gap-every 100")]
+    Simulate(Box<simulate::Args>),
+    /// Check configuration, vendor, journal and every sink before the bridge is started
+    #[command(after_help = "Example:
+  onboarding-bridge check --config bridge.yaml --json")]
+    Check(check::Args),
+    /// Print the schema of the configuration
+    #[command(after_help = "Example:
+  onboarding-bridge schema config > bridge.schema.json")]
+    Schema(schema::Args),
+    /// List every metric with its type and meaning
+    #[command(after_help = "Example:
+  onboarding-bridge metrics")]
+    Metrics,
+}
+
+/// Where the configuration is.
+#[derive(Debug, clap::Args)]
+struct ConfigArgs {
+    /// The configuration file; BRIDGE__SECTION__KEY in the environment overrides a value of it
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Why a command ends otherwise than well.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    App(#[from] AppError),
+    #[error("cannot write: {0}")]
+    Output(#[from] std::io::Error),
+    /// The command itself has said what is wrong.
+    #[error("")]
+    Said(u8),
+}
+
+impl Failed {
+    const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 64,
+            Self::App(error) => error.exit_code(),
+            Self::Output(_) => 74,
+            Self::Said(code) => *code,
+        }
+    }
+}
+
+/// Parses the command line of this process and does what it says.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout and are no error.
+            let code = if error.use_stderr() { 64 } else { 0 };
+            error.print().unwrap_or_default();
+            return code.into();
+        }
+    };
+    // The demo tells by itself what the log would.
+    let levels = if matches!(cli.command, Command::Demo(_)) {
+        "off"
+    } else {
+        telemetry::USUAL
+    };
+    if let Err(error) = telemetry::start(levels) {
+        return say(&error, 64);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return say(&format!("cannot start: {error}"), 70),
+    };
+    let outcome = runtime.block_on(dispatch(cli.command));
+    // A sink that was left in the middle of a call must not hold up the end.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed::Said(code)) => code.into(),
+        Err(error) => say(&error.to_string(), error.exit_code()),
+    }
+}
+
+async fn dispatch(command: Command) -> Result<(), Failed> {
+    match command {
+        Command::Run(args) => run::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Simulate(args) => simulate::run(*args).await,
+        Command::Check(args) => check::run(args).await,
+        Command::Schema(args) => schema::run(&args),
+        Command::Metrics => schema::metrics(),
+    }
+}
+
+/// One line on stderr: what, where, what to do.
+fn say(what: &str, code: u8) -> ExitCode {
+    writeln!(std::io::stderr(), "onboarding-bridge: {what}").unwrap_or_default();
+    code.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli
+            .get_subcommands()
+            .filter(|command| command.get_name() != "help")
+        {
+            let help = command.clone().render_long_help().to_string();
+            assert!(
+                help.contains("Example:\n  "),
+                "{} has no example",
+                command.get_name()
+            );
+        }
+        cli.debug_assert();
+    }
+}

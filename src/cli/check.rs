@@ -1,0 +1,201 @@
+//! `check`: what would be found wrong after the start, found before it.
+//!
+//! It writes nothing anywhere, and takes one connect and one list of the vendor's budget.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::{ConfigArgs, Failed};
+use crate::app;
+use crate::config::{self, Config, SinkConfig};
+use crate::event::Timestamp;
+use crate::feed::{self, Feed, LostReason, budget::Budget};
+use crate::metrics::Metrics;
+use crate::reconcile;
+use crate::shutdown;
+use crate::sink::{self, ErrorClass};
+
+/// No single check takes longer.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(45);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: String,
+    ok: bool,
+    detail: String,
+    warnings: Vec<String>,
+    /// Exit code that this finding asks for.
+    #[serde(skip)]
+    code: u8,
+}
+
+impl Finding {
+    fn good(check: impl Into<String>, detail: impl Into<String>) -> Self {
+        let (check, detail) = (check.into(), detail.into());
+        Self {
+            check,
+            ok: true,
+            detail,
+            warnings: Vec::new(),
+            code: 0,
+        }
+    }
+
+    fn bad(check: impl Into<String>, detail: impl Into<String>, code: u8) -> Self {
+        let (check, detail) = (check.into(), detail.into());
+        Self {
+            check,
+            ok: false,
+            detail,
+            warnings: Vec::new(),
+            code,
+        }
+    }
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failed> {
+    let config = config::load(&args.config.config)?;
+    let mut findings = vec![Finding::good(
+        "configuration",
+        args.config.config.display().to_string(),
+    )];
+    findings.push(match app::privacy(&config) {
+        Ok(_) => Finding::good("privacy", "the policy can be applied"),
+        Err(error) => Finding::bad("privacy", error.to_string(), 64),
+    });
+    findings.push(journal(&config.journal.path));
+    findings.push(vendor_feed(&config).await);
+    findings.push(vendor_list(&config).await);
+    for sink in &config.sinks {
+        findings.push(destination(sink).await);
+    }
+    let code = findings
+        .iter()
+        .map(|finding| finding.code)
+        .find(|code| *code != 0);
+    print(&findings, code.is_none(), args.json)?;
+    code.map_or(Ok(()), |code| Err(Failed::Said(code)))
+}
+
+fn print(findings: &[Finding], ready: bool, json: bool) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        let report = serde_json::json!({"ready": ready, "checks": findings});
+        return writeln!(out, "{report:#}");
+    }
+    for finding in findings {
+        let mark = if finding.ok { "ok  " } else { "FAIL" };
+        writeln!(out, "{mark}  {}: {}", finding.check, finding.detail)?;
+        for warning in &finding.warnings {
+            writeln!(out, "        warning: {warning}")?;
+        }
+    }
+    writeln!(out, "{}", if ready { "ready" } else { "not ready" })
+}
+
+/// Whether the journal's folder can be written; the journal itself may be in use by a bridge.
+fn journal(path: &Path) -> Finding {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let probe = folder.join(format!(".onboarding-bridge-check-{}", std::process::id()));
+    let tried = std::fs::File::create_new(&probe).and_then(|file| {
+        file.sync_all()?;
+        std::fs::remove_file(&probe)
+    });
+    match tried {
+        Ok(()) => Finding::good("journal", format!("{} can be written", folder.display())),
+        Err(error) => {
+            let folder = folder.display();
+            let detail =
+                format!("cannot write to {folder}: {error}; make it writable for this user");
+            Finding::bad("journal", detail, 74)
+        }
+    }
+}
+
+async fn vendor_feed(config: &Config) -> Finding {
+    let metrics = Metrics::new(&[]);
+    // A message that comes during the probe is nobody's: the bridge will see its effect in the list.
+    let (heard, mut nobody) = tokio::sync::mpsc::channel(16);
+    let (_stopper, stop) = shutdown::channel();
+    let feed = Feed {
+        config: config.feed.clone(),
+        budget: Budget::new(&config.feed.limits, metrics.feed.request_budget.clone()),
+        metrics: metrics.feed,
+        heard,
+        room: std::sync::Arc::new(tokio::sync::Semaphore::new(crate::journal::IN_FLIGHT_BYTES)),
+        stop,
+        clock: Timestamp::now,
+    };
+    let probe = async {
+        tokio::select! {
+            outcome = feed::probe(&feed) => outcome,
+            () = async { while nobody.recv().await.is_some() {} } => unreachable!("the feed sends"),
+        }
+    };
+    match timeout(CHECK_TIMEOUT, probe).await {
+        Ok(Ok(())) => Finding::good("feed", format!("subscribed at {}", config.feed.url)),
+        Ok(Err((LostReason::Credential, detail))) => Finding::bad("feed", detail, 64),
+        Ok(Err((_, detail))) => Finding::bad("feed", detail, 69),
+        Err(_) => Finding::bad("feed", "no answer in time", 69),
+    }
+}
+
+async fn vendor_list(config: &Config) -> Finding {
+    match timeout(
+        CHECK_TIMEOUT,
+        reconcile::probe(&config.reconcile, &config.feed),
+    )
+    .await
+    {
+        Ok(Ok(users)) => {
+            Finding::good("list", format!("{users} users at {}", config.reconcile.url))
+        }
+        Ok(Err(error)) => Finding::bad("list", error.to_string(), 69),
+        Err(_) => Finding::bad("list", "no answer in time", 69),
+    }
+}
+
+async fn destination(config: &SinkConfig) -> Finding {
+    let name = format!("sink {}", config.name());
+    let mut sink = match sink::create(config) {
+        Ok(sink) => sink,
+        Err(error) => return Finding::bad(name, error.message, 64),
+    };
+    let opened = timeout(CHECK_TIMEOUT, sink.open()).await;
+    let closed = timeout(CHECK_TIMEOUT, sink.close()).await;
+    match opened {
+        Ok(Ok(destination)) => {
+            let mut finding = Finding::good(name, destination.description);
+            finding.warnings = destination.warnings;
+            if !destination.can_tell_what_it_holds {
+                let warning = "it cannot tell what it holds: after a crash, at least once";
+                finding.warnings.push(warning.to_owned());
+            }
+            if !matches!(closed, Ok(Ok(()))) {
+                finding.warnings.push("it did not close".to_owned());
+            }
+            finding
+        }
+        Ok(Err(error)) if error.class == ErrorClass::Configuration => {
+            Finding::bad(name, error.message, 64)
+        }
+        Ok(Err(error)) => Finding::bad(name, error.message, 69),
+        Err(_) => Finding::bad(name, "no answer in time", 69),
+    }
+}

@@ -1,0 +1,170 @@
+//! The vendor's limits, kept count of: 10 connections and 40 requests a minute for each address.
+//!
+//! What counts as a request the vendor does not say; here each `authenticate`, `subscribe`,
+//! `unsubscribe` and REST call does, and an upgrade or a ping does not. Time comes in as an argument.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// WebSocket connections that one address may have open.
+pub(super) const CONNECTIONS: usize = 10;
+/// Requests that one address may make within [`WINDOW`].
+pub(super) const REQUESTS: usize = 40;
+/// The span over which requests are counted.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Requests remembered of one address: what is above shows only as this peak.
+const REMEMBERED: usize = 10_000;
+/// Addresses remembered; beyond it the idle ones are forgotten.
+const ADDRESSES: usize = 1_024;
+
+/// What each address did lately.
+#[derive(Debug)]
+pub(super) struct Limits {
+    enforced: bool,
+    block: Duration,
+    addresses: HashMap<IpAddr, Address>,
+    /// Everybody is refused until then.
+    all_blocked_until: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Address {
+    connections: usize,
+    requests: VecDeque<Instant>,
+    blocked_until: Option<Instant>,
+}
+
+/// What a connection or request means to the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Whether this one is over a limit.
+    pub(super) breach: bool,
+    /// Whether it is to be refused.
+    pub(super) refused: bool,
+    /// Connections open, or requests in the window, with this one.
+    pub(super) count: usize,
+}
+
+impl Limits {
+    pub(super) fn new(enforced: bool, block: Duration) -> Self {
+        Self {
+            enforced,
+            block,
+            addresses: HashMap::new(),
+            all_blocked_until: None,
+        }
+    }
+
+    /// Refuses everybody until then, enforced or not.
+    pub(super) const fn block_all(&mut self, until: Instant) {
+        self.all_blocked_until = Some(until);
+    }
+
+    /// Counts a WebSocket connection that opens; a refused one does not stay counted.
+    pub(super) fn connect(&mut self, peer: IpAddr, now: Instant) -> Verdict {
+        let (block, blocked) = (self.enforced.then_some(self.block), self.blocked(now));
+        let address = self.address(peer, now);
+        let count = address.connections + 1;
+        let mut verdict = address.judge(count, CONNECTIONS, block, now);
+        verdict.refused |= blocked;
+        if !verdict.refused {
+            address.connections = count;
+        }
+        verdict
+    }
+
+    /// A WebSocket connection that was not refused has ended.
+    pub(super) fn disconnect(&mut self, peer: IpAddr) {
+        if let Some(address) = self.addresses.get_mut(&peer) {
+            address.connections = address.connections.saturating_sub(1);
+        }
+    }
+
+    /// Counts a request.
+    pub(super) fn request(&mut self, peer: IpAddr, now: Instant) -> Verdict {
+        let (block, blocked) = (self.enforced.then_some(self.block), self.blocked(now));
+        let address = self.address(peer, now);
+        if address.requests.len() < REMEMBERED {
+            address.requests.push_back(now);
+        }
+        let mut verdict = address.judge(address.requests.len(), REQUESTS, block, now);
+        verdict.refused |= blocked;
+        verdict
+    }
+
+    fn blocked(&self, now: Instant) -> bool {
+        self.all_blocked_until.is_some_and(|until| now < until)
+    }
+
+    fn address(&mut self, peer: IpAddr, now: Instant) -> &mut Address {
+        if self.addresses.len() >= ADDRESSES {
+            self.addresses.retain(|_, address| address.connections > 0);
+        }
+        let address = self.addresses.entry(peer).or_default();
+        while let Some(first) = address.requests.front() {
+            if now.duration_since(*first) < WINDOW {
+                break;
+            }
+            address.requests.pop_front();
+        }
+        address
+    }
+}
+
+impl Address {
+    /// A breach blocks for `block`, if limits are enforced.
+    fn judge(
+        &mut self,
+        count: usize,
+        limit: usize,
+        block: Option<Duration>,
+        now: Instant,
+    ) -> Verdict {
+        let breach = count > limit;
+        if breach && let Some(block) = block {
+            self.blocked_until = Some(now + block);
+        }
+        Verdict {
+            breach,
+            refused: self.blocked_until.is_some_and(|until| now < until),
+            count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_forty_first_request_within_a_minute_is_a_breach_and_blocks() {
+        let mut limits = Limits::new(true, Duration::from_secs(120));
+        let start = Instant::now();
+        assert!((0..REQUESTS).all(|_| !limits.request(PEER, start).breach));
+        let over = limits.request(PEER, start);
+        assert!(over.breach && over.refused);
+        let later = limits.request(PEER, start + Duration::from_secs(119));
+        assert!(!later.breach && later.refused);
+        let free = limits.request(PEER, start + Duration::from_secs(120));
+        assert!(!free.breach && !free.refused);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_eleventh_connection_is_a_breach_until_one_has_ended() {
+        let mut limits = Limits::new(false, Duration::ZERO);
+        let now = Instant::now();
+        assert!((0..CONNECTIONS).all(|_| !limits.connect(PEER, now).breach));
+        let over = limits.connect(PEER, now);
+        assert!(over.breach && !over.refused);
+        limits.disconnect(PEER);
+        limits.disconnect(PEER);
+        assert!(!limits.connect(PEER, now).breach);
+    }
+}

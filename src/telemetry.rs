@@ -1,0 +1,34 @@
+//! The log: on stderr, JSON where no person looks, one fact a line.
+//!
+//! Levels are by the operator's duty: error, somebody must act; warn, unexpected and recovered;
+//! info, milestones. No key, no body and no credential is ever logged.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// What is logged where nothing else is asked for.
+pub const USUAL: &str = "info,librdkafka=warn,rdkafka=warn,async_nats=warn";
+
+/// Starts logging at these levels; `RUST_LOG` overrides them. Called once, before anything else.
+///
+/// # Errors
+/// When `RUST_LOG` cannot be understood.
+pub fn start(levels: &str) -> Result<(), String> {
+    let filter = match EnvFilter::try_from_default_env() {
+        Ok(filter) => filter,
+        Err(error) if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() => {
+            return Err(format!("RUST_LOG: {error}"));
+        }
+        Err(_) => EnvFilter::new(levels),
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = if std::io::stderr().is_terminal() {
+        builder.with_target(false).try_init()
+    } else {
+        builder.json().flatten_event(true).try_init()
+    };
+    started.map_err(|error| error.to_string())
+}

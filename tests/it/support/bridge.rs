@@ -1,0 +1,226 @@
+//! The real program, as a process of its own, with a configuration and a folder of its own.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use onboarding_bridge::simulator::Simulator;
+
+/// A running `onboarding-bridge run`. Dropping it kills it.
+pub(crate) struct Bridge {
+    child: Child,
+    log: PathBuf,
+    admin: Option<String>,
+}
+
+/// A configuration for the simulator's feed, with the journal in `folder` and a free admin port.
+///
+/// `feed` holds further lines of the section `feed`, `rest` whole sections; `sinks` is the list.
+pub(crate) fn config(simulator: &Simulator, folder: &Path, feed: &str, sinks: &str) -> String {
+    let mut yaml = format!(
+        "feed:\n  url: {}\n  api_key: {}\n",
+        simulator.ws_url(),
+        onboarding_bridge::simulator::EXAMPLE_KEY
+    );
+    for line in feed.lines() {
+        writeln!(yaml, "  {line}").unwrap();
+    }
+    write!(
+        yaml,
+        "reconcile:\n  url: {}\njournal:\n  path: {}\nadmin:\n  listen: 127.0.0.1:0\nsinks:\n{sinks}\n",
+        simulator.rest_url(),
+        folder.join("journal.db").display()
+    )
+    .unwrap();
+    yaml
+}
+
+/// The list entry of a file sink.
+pub(crate) fn file_sink(name: &str, path: &Path) -> String {
+    format!("  - {{name: {name}, type: file, path: {}}}", path.display())
+}
+
+/// The list entry of a Kafka sink.
+pub(crate) fn kafka_sink(name: &str, broker: &str, topic: &str) -> String {
+    format!("  - {{name: {name}, type: kafka, brokers: ['{broker}'], topic: {topic}}}")
+}
+
+/// The list entry of a NATS sink.
+pub(crate) fn nats_sink(name: &str, url: &str, stream: &str, prefix: &str) -> String {
+    format!(
+        "  - {{name: {name}, type: nats, url: '{url}', stream: {stream}, subject_prefix: {prefix}}}"
+    )
+}
+
+/// A command of the program that ends by itself: its exit code, its output, its errors.
+pub(crate) fn command(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(program())
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_onboarding-bridge")
+}
+
+impl Bridge {
+    /// Writes the configuration into the folder and starts the program; it may still fail.
+    pub(crate) fn spawn(folder: &Path, yaml: &str) -> Self {
+        let path = folder.join("bridge.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        let log = folder.join(format!("{}.log", super::unique("bridge")));
+        let child = Command::new(program())
+            .args(["run", "--config"])
+            .arg(path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            log,
+            admin: None,
+        }
+    }
+
+    /// Starts the program and waits for its admin port.
+    pub(crate) fn start(folder: &Path, yaml: &str) -> Self {
+        let mut bridge = Self::spawn(folder, yaml);
+        let address = super::eventually("the admin port", || {
+            if let Some(status) = bridge.child.try_wait().unwrap() {
+                panic!("the bridge has ended with {status}: {}", bridge.log());
+            }
+            let log = std::fs::read_to_string(&bridge.log).unwrap();
+            log.lines().find_map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).ok()?;
+                let serving = line["message"].as_str()?.starts_with("serving metrics");
+                serving.then(|| line["address"].as_str().unwrap().to_owned())
+            })
+        });
+        bridge.admin = Some(address);
+        bridge
+    }
+
+    /// Everything that it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Status code and body of a path of the admin port.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let url = format!("http://{}{path}", self.admin.as_deref().unwrap());
+        let config = ureq::Agent::config_builder().http_status_as_error(false);
+        let agent = ureq::Agent::from(config.timeout_global(Some(Duration::from_secs(10))).build());
+        let mut response = agent.get(url).call().unwrap();
+        (
+            response.status().as_u16(),
+            response.body_mut().read_to_string().unwrap(),
+        )
+    }
+
+    /// `/status`.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.get("/status").1).unwrap()
+    }
+
+    /// The value of a series, written as `/metrics` does but without the prefix:
+    /// `sink_lag_records{sink="kafka"}`.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let text = self.get("/metrics").1;
+        let wanted = format!("onboarding_bridge_{series} ");
+        let found = text.lines().find_map(|line| line.strip_prefix(&wanted));
+        found
+            .unwrap_or_else(|| panic!("no {series} in\n{text}"))
+            .parse()
+            .unwrap()
+    }
+
+    /// The sum of all series of a metric, whatever their labels.
+    pub(crate) fn metric_sum(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").1;
+        let wanted = format!("onboarding_bridge_{name}{{");
+        let series = text.lines().filter(|line| line.starts_with(&wanted));
+        series
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
+    }
+
+    /// Waits until `/readyz` says yes.
+    pub(crate) fn wait_ready(&self) {
+        super::eventually("the bridge to be ready", || {
+            (self.get("/readyz").0 == 200).then_some(())
+        });
+    }
+
+    /// Waits until every sink has everything that is in the journal.
+    pub(crate) fn wait_delivered(&self) {
+        super::eventually("every sink to have everything", || {
+            (self.metric_sum("sink_lag_records") == 0.0).then_some(())
+        });
+    }
+
+    /// Sends a signal: TERM, INT, KILL, STOP, CONT.
+    pub(crate) fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and waits for the end: exit code 0 is required.
+    pub(crate) fn terminate(mut self) {
+        self.signal("TERM");
+        let status = self.wait();
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// Waits for the end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        super::eventually("the bridge to end", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// How long anything may take that is not measured.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Asks again and again until there is an answer; panics after [`PATIENCE`].
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("waited {PATIENCE:?} for {what}");
+}
