@@ -156,7 +156,9 @@ async fn a_record_too_large_for_the_topic_takes_no_other_with_it() {
     let mut sink = sink(beds::kafka(), &topic, "{linger.ms: 50}");
     sink.open().await.unwrap();
     // Together far beyond the limit, so that one batch of all would be refused for all of them.
-    let mut batch: Vec<_> = (0..40).map(|n| grown(&record(n, "one"), 3000)).collect();
+    let mut batch: Vec<_> = (0..40)
+        .map(|n| grown(&record(n, &format!("user_{n}")), 3000))
+        .collect();
     batch[17] = grown(&batch[17], 40_000);
     let error = sink.publish(&batch).await.unwrap_err();
     let failed: Vec<_> = error

@@ -207,7 +207,8 @@ async fn a_broker_that_is_down_is_waited_for_and_refused_credentials_are_not() {
     let context = sink.opened.as_ref().unwrap().0.context.clone();
     broker.go_down();
     let batch = batch(&["a", "b"]);
-    let waited = tokio::time::timeout(Duration::from_secs(7), sink.publish(&batch));
+    let mut publishing = sink.publish(&batch);
+    let waited = tokio::time::timeout(Duration::from_secs(7), &mut publishing);
     assert!(
         waited.await.is_err(),
         "how long to wait is for deliver to say"
@@ -222,7 +223,7 @@ async fn a_broker_that_is_down_is_waited_for_and_refused_credentials_are_not() {
         }
     };
     let error = tokio::select! {
-        outcome = publish => outcome.unwrap_err(),
+        outcome = publishing => outcome.unwrap_err(),
         () = refused => unreachable!(),
     };
     assert_eq!(error.failed.len(), 2);
