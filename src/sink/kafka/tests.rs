@@ -225,6 +225,7 @@ async fn a_broker_that_is_down_is_waited_for_and_refused_credentials_are_not() {
     let error = tokio::select! {
         outcome = publishing => outcome.unwrap_err(),
         () = refused => unreachable!(),
+        () = tokio::time::sleep(Duration::from_secs(30)) => panic!("it waits for ever"),
     };
     assert_eq!(error.failed.len(), 2);
     for (_, error) in &error.failed {
