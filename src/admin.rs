@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::deliver::{SinkReport, SinkStatus};
 use crate::event::Timestamp;
+use crate::feed::budget::Budget;
 use crate::journal::{Handle, JournalError, Window};
 use crate::metrics::Metrics;
 
@@ -39,6 +40,7 @@ pub struct Status {
     metrics: Metrics,
     journal: Handle,
     sinks: Vec<Arc<SinkStatus>>,
+    budget: Arc<Budget>,
     clock: fn() -> Timestamp,
 }
 
@@ -96,12 +98,14 @@ impl Status {
         metrics: Metrics,
         journal: Handle,
         sinks: Vec<Arc<SinkStatus>>,
+        budget: Arc<Budget>,
         clock: fn() -> Timestamp,
     ) -> Self {
         Self {
             metrics,
             journal,
             sinks,
+            budget,
             clock,
         }
     }
@@ -154,6 +158,7 @@ impl Status {
     /// # Errors
     /// [`JournalError`] when the journal cannot be read.
     pub fn scrape(&self) -> Result<Vec<u8>, JournalError> {
+        self.budget.show();
         let reader = self.journal.reader()?;
         let (committed, now) = (self.journal.committed(), (self.clock)());
         for (sink, metrics) in self.sinks.iter().zip(&self.metrics.sinks) {

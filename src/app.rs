@@ -16,7 +16,7 @@ use crate::deliver::{Deliver, SinkStatus, Start};
 use crate::event::Timestamp;
 use crate::feed::{self, Feed, Heard, budget::Budget};
 use crate::ingest::Ingest;
-use crate::journal::{Handle, Journal, JournalError};
+use crate::journal::{Found, Handle, Journal, JournalError};
 use crate::metrics::Metrics;
 use crate::privacy::Privacy;
 use crate::reconcile::{Asker, Listed, Reconcile};
@@ -49,7 +49,7 @@ impl AppError {
         match self {
             Self::Configuration(_) => 64,
             Self::Unavailable(_) => 69,
-            Self::Defect(_) => 70,
+            Self::Defect(_) | Self::Journal(JournalError::Panicked) => 70,
             Self::Journal(_) => 74,
         }
     }
@@ -116,38 +116,33 @@ impl App {
         } = Journal::open(&config.journal, &names, &metrics, clock)?;
         let (stopper, stop) = shutdown::channel();
         let (last, last_receiver) = watch::channel(None);
-        let start = |(index, sink): (usize, &SinkConfig)| {
-            let (cursor, clean) = found.cursors[index];
-            Start {
-                index,
-                cursor,
-                clean,
-                settle: sink.settle(),
-            }
-        };
         let parts = Parts {
+            found: &found,
             journal: &handle,
             metrics: &metrics,
             stop: &stop,
             last: &last_receiver,
+            clock,
         };
-        let starts = config.sinks.iter().enumerate().map(start);
-        let (delivers, statuses): (Vec<_>, Vec<_>) = starts
-            .zip(sinks)
-            .map(|(start, sink)| deliver(start, sink, &parts, clock))
-            .unzip();
+        let (delivers, statuses) = parts.delivers(&config.sinks, sinks);
         let Vendor {
             feed,
             heard,
             reconcile,
             listed,
         } = vendor(config, &metrics, appender.room(), &stop, clock);
-        let asker = reconcile.asker.clone();
+        let (asker, budget) = (reconcile.asker.clone(), Arc::clone(&reconcile.budget));
         let how = &config.reconcile;
         let ingest = Ingest::new(
             appender, &handle, &found, how, privacy, asker, &metrics, stop, clock,
         )?;
-        let status = Arc::new(Status::new(metrics, handle.clone(), statuses, clock));
+        let status = Arc::new(Status::new(
+            metrics,
+            handle.clone(),
+            statuses,
+            budget,
+            clock,
+        ));
         Ok(Self {
             feed,
             heard,
@@ -199,7 +194,7 @@ impl App {
             feed.run().await;
             Ended::Feed
         });
-        tasks.spawn(async { Ended::Writer(writer.await.unwrap_or(Err(JournalError::Closed))) });
+        tasks.spawn(async { Ended::Writer(writer.await.unwrap_or(Err(JournalError::Panicked))) });
         let mut running = Running {
             stopper: self.stopper,
             journal: self.journal,
@@ -285,35 +280,55 @@ fn vendor(
 
 /// What every sink's task works with.
 struct Parts<'a> {
+    found: &'a Found,
     journal: &'a Handle,
     metrics: &'a Metrics,
     stop: &'a Stop,
     last: &'a watch::Receiver<Option<u64>>,
+    clock: fn() -> Timestamp,
 }
 
-fn deliver(
-    start: Start,
-    sink: Box<dyn Sink>,
-    parts: &Parts<'_>,
-    clock: fn() -> Timestamp,
-) -> (Deliver, Arc<SinkStatus>) {
-    let metrics = parts.metrics.sinks[start.index].clone();
-    let status = Arc::new(SinkStatus::new(&metrics.name, start.cursor));
-    let (stop, last) = (parts.stop.clone(), parts.last.clone());
-    let shown = Arc::clone(&status);
-    (
-        Deliver::new(
+impl Parts<'_> {
+    /// A task for each sink, from where its cursor stands.
+    fn delivers(
+        &self,
+        configs: &[SinkConfig],
+        sinks: Vec<Box<dyn Sink>>,
+    ) -> (Vec<Deliver>, Vec<Arc<SinkStatus>>) {
+        let start = |(index, config): (usize, &SinkConfig)| {
+            let (cursor, clean) = self.found.cursors[index];
+            let settle = config.settle();
+            Start {
+                index,
+                cursor,
+                clean,
+                settle,
+            }
+        };
+        let starts = configs.iter().enumerate().map(start);
+        starts
+            .zip(sinks)
+            .map(|(start, sink)| self.deliver(start, sink))
+            .unzip()
+    }
+
+    fn deliver(&self, start: Start, sink: Box<dyn Sink>) -> (Deliver, Arc<SinkStatus>) {
+        let metrics = self.metrics.sinks[start.index].clone();
+        let status = Arc::new(SinkStatus::new(&metrics.name, start.cursor));
+        let (stop, last) = (self.stop.clone(), self.last.clone());
+        let shown = Arc::clone(&status);
+        let deliver = Deliver::new(
             start,
             sink,
-            parts.journal,
+            self.journal,
             metrics,
             shown,
             stop,
             last,
-            clock,
-        ),
-        status,
-    )
+            self.clock,
+        );
+        (deliver, status)
+    }
 }
 
 /// Reads every secret and certificate once, so that a mistake shows before the feed opens.

@@ -26,8 +26,10 @@ pub struct Config {
     /// The vendor's WebSocket feed.
     pub feed: FeedConfig,
     /// The vendor's REST list, by which what was not heard is repaired.
+    #[serde(default = "all_defaults::<ReconcileConfig>")]
     pub reconcile: ReconcileConfig,
     /// The file on disk that makes an event durable before it is counted as heard.
+    #[serde(default = "all_defaults::<JournalConfig>")]
     pub journal: JournalConfig,
     /// What may leave the process, field by field.
     #[serde(default)]
@@ -66,7 +68,7 @@ pub struct FeedConfig {
     /// The longest wait for the TCP and TLS connection, and for each reply to our commands.
     #[serde(default = "seconds::<10>")]
     pub reply_timeout: Span,
-    /// A longer message is set aside as a dead letter, its content unread.
+    /// A longer message is set aside as a dead letter, its content unread; at most 8MiB.
     #[serde(default = "mebibytes::<1>")]
     pub max_frame_bytes: Size,
     /// A sequence number may come this many frames late before it counts as missing.
@@ -131,7 +133,7 @@ pub struct ReconcileConfig {
     /// A list that lacks a larger share of the known users removes nobody and raises an alarm.
     #[serde(default = "default_removed_share")]
     pub max_removed_share: f64,
-    /// Longest wait for a connection, and for the next bytes of the list.
+    /// Longest wait for a connection, and for the answer; the whole list may take 20 times as long.
     #[serde(default = "seconds::<30>")]
     pub timeout: Span,
     /// PEM file of certificate authorities to trust instead of the built-in public ones.
@@ -162,7 +164,7 @@ pub struct JournalConfig {
     /// The feed is no longer read when the file has this size.
     #[serde(default = "gibibytes::<8>")]
     pub max_bytes: Size,
-    /// Records are kept this long after every sink has them, so that a replay is possible.
+    /// Records that every sink has are kept until they are this old, so that a new sink gets them.
     #[serde(default = "hours::<24>")]
     pub retention: Span,
     /// Commits come at most this often; 0: as soon as the last one is done.
@@ -250,6 +252,11 @@ impl Default for ShutdownConfig {
             drain: Span::seconds(25),
         }
     }
+}
+
+/// A section that is left out: each of its values has a default.
+fn all_defaults<T: serde::de::DeserializeOwned>() -> T {
+    serde_json::from_value(serde_json::json!({})).expect("every value of the section has a default")
 }
 
 fn default_feed_url() -> String {

@@ -42,6 +42,9 @@ const HALTED_WAIT: Duration = Duration::from_secs(10);
 /// A sink that does not answer to `open` or `held` for so long is tried anew.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// A batch without an acknowledgement for so long is worth a word.
+const STALLED: Duration = Duration::from_secs(10);
+
 /// A sink gets so long to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -199,10 +202,11 @@ impl Deliver {
         self.status.state(SinkState::Opening);
         let opened = timeout(OPEN_TIMEOUT, self.sink.open()).await;
         let destination = opened.map_err(|_| no_answer("open"))??;
-        // From here on a crash may leave something under way.
+        // From here on a crash may leave something under way: that must be durable first.
         self.journal
             .advance(self.start.index, self.cursor, false)
             .await?;
+        self.journal.sync().await?;
         for warning in &destination.warnings {
             tracing::warn!(sink = self.metrics.name, "{warning}");
         }
@@ -267,7 +271,7 @@ impl Deliver {
         let outcome = if missing.is_empty() {
             Ok(())
         } else {
-            self.sink.publish(&missing).await
+            self.publish(&missing).await
         };
         self.metrics
             .publish_duration
@@ -281,6 +285,31 @@ impl Deliver {
             }
             Err(error) => self.partly(&missing, end, error).await,
         }
+    }
+
+    /// Publishes, for as long as it takes; says so when it takes long.
+    async fn publish(&mut self, batch: &[Arc<Record>]) -> Result<(), PublishError> {
+        let mut publishing = self.sink.publish(batch);
+        if let Ok(outcome) = timeout(STALLED, &mut publishing).await {
+            return outcome;
+        }
+        let message = "no acknowledgement for some time; the destination may be away";
+        tracing::warn!(
+            sink = self.metrics.name,
+            "{message}; events are kept in the journal"
+        );
+        self.metrics.state(SinkState::Retrying);
+        self.status.failed(SinkState::Retrying, message);
+        let outcome = publishing.await;
+        if outcome.is_ok() {
+            tracing::info!(
+                sink = self.metrics.name,
+                "the destination acknowledges again"
+            );
+            self.metrics.state(SinkState::Delivering);
+            self.status.recovered();
+        }
+        outcome
     }
 
     /// Whether the destination already has this record.

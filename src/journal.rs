@@ -76,6 +76,11 @@ pub enum JournalError {
         "the journal failed: {0}; nothing that was committed is lost; mend the disk and start again"
     )]
     Sql(#[from] rusqlite::Error),
+    /// A defect of this program.
+    #[error(
+        "the journal's writer has panicked; nothing that was committed is lost; please report this"
+    )]
+    Panicked,
     /// The writer has ended before; its own error says why.
     #[error("the journal's writer has ended")]
     Closed,

@@ -270,8 +270,8 @@ fn moment(value: &Value) -> Option<(String, Timestamp)> {
     };
     let nanoseconds = match number {
         100_000_000_000_000_000.. => number,
-        100_000_000_000_000.. => number * 1_000,
-        100_000_000_000.. => number * 1_000_000,
+        100_000_000_000_000.. => number.checked_mul(1_000)?,
+        100_000_000_000.. => number.checked_mul(1_000_000)?,
         _ => number.checked_mul(1_000_000_000)?,
     };
     Some((as_sent, Timestamp(nanoseconds)))

@@ -7,6 +7,20 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
+/// At finer levels these libraries print what goes over the wire: keys, tokens, people. `RUST_LOG`
+/// cannot raise them.
+const CAPPED: [&str; 9] = [
+    "tungstenite=warn",
+    "tokio_tungstenite=warn",
+    "ureq=warn",
+    "ureq_proto=warn",
+    "rustls=warn",
+    "async_nats=info",
+    "rdkafka=info",
+    "librdkafka=info",
+    "hyper=warn",
+];
+
 /// What is logged where nothing else is asked for.
 pub const USUAL: &str = "info,librdkafka=warn,rdkafka=warn,async_nats=warn";
 
@@ -22,6 +36,9 @@ pub fn start(levels: &str) -> Result<(), String> {
         }
         Err(_) => EnvFilter::new(levels),
     };
+    let filter = CAPPED.iter().fold(filter, |filter, directive| {
+        filter.add_directive(directive.parse().expect("the directives are constants"))
+    });
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

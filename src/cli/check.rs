@@ -1,6 +1,6 @@
 //! `check`: what would be found wrong after the start, found before it.
 //!
-//! It writes nothing anywhere, and takes one connect and one list of the vendor's budget.
+//! It publishes nothing (a file sink's absent file is created, empty), and takes one connect and one list of the vendor's budget.
 
 use std::io::Write;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Reads the YAML file, lets the environment override it, and names each mistake with its place.
 //!
-//! The only module that reads the process environment. It never prints a value that may be secret.
+//! The only module that reads the process environment, besides `RUST_LOG` in `telemetry`. It never prints a value that may be secret.
 
 use std::path::{Path, PathBuf};
 
@@ -96,12 +96,10 @@ pub fn load_text(
     let Value::Object(sections) = &mut root else {
         return Err(syntax("the top level is not a mapping".to_owned()));
     };
-    // `reconcile` and `journal` may be left out whole: every value in them has a default.
-    for section in ["feed", "reconcile", "journal"] {
-        sections
-            .entry(section)
-            .or_insert_with(|| Value::Object(Map::new()));
-    }
+    // A feed that is left out lacks its API key, which is said better than "missing field".
+    sections
+        .entry("feed")
+        .or_insert_with(|| Value::Object(Map::new()));
     let sinks = sections.remove("sinks").unwrap_or(Value::Array(Vec::new()));
     let mut config: Config = typed(root, "")?;
     config.sinks = sinks_of(sinks)?;

@@ -5,7 +5,11 @@
 use std::net::IpAddr;
 
 use super::{Config, ConfigError, FieldPolicy, KafkaConfig, KeyPolicy, NatsConfig, SinkConfig};
+use crate::journal::IN_FLIGHT_BYTES;
 use crate::state::FieldName;
+
+/// Half of what may lie between the socket and the disk, so that any frame finds room there.
+const FRAME_BYTES_MAX: u64 = IN_FLIGHT_BYTES as u64 / 2;
 
 /// librdkafka options that the bridge sets itself, because a promise rests on them.
 const RESERVED_KAFKA_OPTIONS: [&str; 16] = [
@@ -90,8 +94,8 @@ fn check_feed(config: &Config, wrong: &mut Vec<String>) {
                 .to_owned(),
         );
     }
-    if feed.max_frame_bytes.0 < 1024 {
-        wrong.push("`feed.max_frame_bytes` must be at least 1KiB".to_owned());
+    if !(1024..=FRAME_BYTES_MAX).contains(&feed.max_frame_bytes.0) {
+        wrong.push("`feed.max_frame_bytes` must be 1KiB to 8MiB".to_owned());
     }
 }
 

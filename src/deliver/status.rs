@@ -67,6 +67,12 @@ impl SinkStatus {
         report.error = None;
     }
 
+    pub(super) fn recovered(&self) {
+        let mut report = self.lock();
+        report.state = SinkState::Delivering.as_str();
+        report.error = None;
+    }
+
     pub(super) fn delivered(&self, position: u64) {
         self.lock().delivered = position;
     }

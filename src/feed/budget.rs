@@ -32,6 +32,15 @@ struct State {
     blocked_until: Option<Instant>,
 }
 
+impl State {
+    /// Lets go of what was spent more than a minute ago.
+    fn forget(&mut self, now: Instant) {
+        while self.spent.front().is_some_and(|at| *at + MINUTE <= now) {
+            self.spent.pop_front();
+        }
+    }
+}
+
 impl Budget {
     /// A budget of which nothing is spent; `remaining` shows what is left.
     pub fn new(limits: &LimitsConfig, remaining: prometheus::Gauge) -> Arc<Self> {
@@ -66,12 +75,23 @@ impl Budget {
         self.lock().blocked_until = Some(Instant::now() + self.block_wait);
     }
 
+    /// Brings the metric up to date.
+    pub fn show(&self) {
+        let mut state = self.lock();
+        state.forget(Instant::now());
+        self.measure(&state);
+    }
+
+    fn measure(&self, state: &State) {
+        #[allow(clippy::cast_precision_loss, reason = "at most 40 requests")]
+        self.remaining
+            .set(self.limit.saturating_sub(state.spent.len()) as f64);
+    }
+
     /// Spends, or says when to try again.
     fn try_spend(&self, requests: usize, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
-        while state.spent.front().is_some_and(|at| *at + MINUTE <= now) {
-            state.spent.pop_front();
-        }
+        state.forget(now);
         let blocked = state.blocked_until.filter(|until| *until > now);
         if blocked.is_some() {
             return blocked;
@@ -83,8 +103,7 @@ impl Budget {
             return oldest.map(|at| at + MINUTE);
         }
         state.spent.extend(std::iter::repeat_n(now, requests));
-        #[allow(clippy::cast_precision_loss, reason = "at most 40 requests")]
-        self.remaining.set((self.limit - state.spent.len()) as f64);
+        self.measure(&state);
         None
     }
 

@@ -67,7 +67,7 @@ impl Tracker {
                 observed.regression = !self.arrived(sequence);
                 return observed;
             }
-            Some((highest, from)) if sequence - highest > 1 => {
+            Some((highest, from)) if sequence.saturating_sub(highest) > 1 => {
                 self.awaited.push(Awaited {
                     first: highest + 1,
                     last: sequence - 1,
@@ -131,7 +131,7 @@ impl Tracker {
                      from,
                      to,
                  }| Gap {
-                    missing: first.abs_diff(last) + 1,
+                    missing: first.abs_diff(last).saturating_add(1),
                     from,
                     to,
                 },
@@ -219,5 +219,7 @@ mod tests {
     fn the_largest_number_does_no_harm() {
         assert_eq!(figures(8, &[i64::MAX - 1, i64::MAX, 1]), (0, 0, 1));
         assert_eq!(figures(8, &[1, i64::MAX]).0, 1);
+        assert_eq!(figures(8, &[-5, i64::MAX]).0, 1);
+        assert_eq!(figures(8, &[i64::MIN, i64::MAX]).0, 1);
     }
 }

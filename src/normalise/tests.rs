@@ -103,7 +103,15 @@ fn the_unit_of_the_timestamp_is_found_by_its_magnitude() {
     ] {
         assert_eq!(moment(&sent).unwrap().1, Timestamp(nanoseconds), "{sent}");
     }
-    for unusable in [json!(null), json!("soon"), json!({}), json!(0), json!(-5)] {
+    for unusable in [
+        json!(null),
+        json!("soon"),
+        json!({}),
+        json!(0),
+        json!(-5),
+        json!(99_999_999_999_999_999_i64),
+        json!(90_000_000_000_000_i64),
+    ] {
         assert_eq!(moment(&unusable), None, "{unusable}");
     }
 }

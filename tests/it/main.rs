@@ -2,9 +2,10 @@
 //! tests start what they need by tests/beds, and fail if they cannot: nothing is skipped.
 #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
 
+mod docs;
 mod file;
 mod kafka;
-mod smoke;
 mod nats;
 mod sink_contract;
+mod smoke;
 mod support;

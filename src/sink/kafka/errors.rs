@@ -1,4 +1,4 @@
-//! What to do after an error of Kafka: the table of docs/guarantees.md, one arm a row.
+//! What to do after an error of Kafka: the table of docs/errors.md, one arm a row.
 
 use std::fmt::Display;
 

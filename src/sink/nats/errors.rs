@@ -1,4 +1,4 @@
-//! What to do after an error of JetStream: the table of docs/guarantees.md, one arm a row.
+//! What to do after an error of JetStream: the table of docs/errors.md, one arm a row.
 //!
 //! It never lets a subject into a message, because a subject holds the record's key.
 

@@ -1,0 +1,167 @@
+//! The documents against the code: what is generated is up to date, what is cited exists.
+//!
+//! `UPDATE_DOCS=1 cargo test --test it docs` writes the generated ones anew.
+
+mod configuration;
+mod metrics;
+mod text;
+
+use std::path::Path;
+
+use onboarding_bridge::config;
+use onboarding_bridge::event::Timestamp;
+use onboarding_bridge::normalise::{self, Frame, Observation};
+use onboarding_bridge::state::{Compared, DigestKey, Source, UserState, compare};
+
+use text::{after_marker, read, root, sources};
+
+/// Compares a generated document with its file, or writes the file if that is wanted.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the variable is how a person asks for new documents"
+)]
+fn is_up_to_date(path: &str, generated: &str) {
+    if std::env::var("UPDATE_DOCS").is_ok_and(|value| value == "1") {
+        std::fs::write(root().join(path), generated).unwrap();
+    }
+    let found = std::fs::read_to_string(root().join(path)).unwrap_or_default();
+    assert!(
+        found == generated,
+        "{path} is not what the code says; run `UPDATE_DOCS=1 cargo test --test it docs`"
+    );
+}
+
+#[test]
+fn docs_configuration_is_what_the_code_says() {
+    is_up_to_date("docs/configuration.md", &configuration::render());
+}
+
+#[test]
+fn docs_metrics_are_what_the_code_says() {
+    is_up_to_date("docs/metrics.md", &metrics::render());
+}
+
+#[test]
+fn every_configuration_in_the_readme_loads() {
+    let readme = read("README.md");
+    let blocks: Vec<&str> = text::blocks(&readme, "yaml").collect();
+    assert!(!blocks.is_empty(), "README.md has no YAML");
+    for yaml in blocks {
+        config::load_text(yaml, Path::new("README.md"), std::iter::empty())
+            .unwrap_or_else(|error| panic!("{error} in\n{yaml}"));
+    }
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
+    let documents = text::files(&["md"]);
+    assert!(documents.len() > 5, "{documents:?}");
+    for document in documents {
+        let content = read(&document);
+        for link in text::links(&content) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => document.clone(),
+                path => text::beside(&document, path),
+            };
+            assert!(
+                root().join(&target).exists(),
+                "{document} links to {link}, which is not there"
+            );
+            let found = anchor.is_empty() || text::anchors(&read(&target)).contains(anchor);
+            assert!(
+                found,
+                "{document} links to {link}, which has no such heading"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_test_that_a_document_names_exists() {
+    let code = sources();
+    let metrics = metrics::names();
+    let mut missing = Vec::new();
+    for document in [
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "docs/guarantees.md",
+        "docs/protocol.md",
+    ] {
+        let content = read(document);
+        for name in text::cited(&content) {
+            let is_test = code.contains(&format!("fn {name}("));
+            if !is_test && !metrics.contains(name) {
+                missing.push(format!("{document}: {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no such test: {missing:#?}");
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    let modules = text::files(&["rs"]);
+    let is_tests = |path: &str| path.ends_with("/tests.rs") || path.contains("/tests/");
+    for path in modules.iter().filter(|path| path.starts_with("src/")) {
+        let first = read(path).lines().next().unwrap_or_default().to_owned();
+        assert!(
+            is_tests(path) || first.starts_with("//! "),
+            "{path} does not begin with what it does"
+        );
+    }
+}
+
+#[test]
+fn nobody_of_the_vendors_page_is_named() {
+    // In halves, so that this file does not name them either.
+    let names = [
+        ["Bran", "do"].concat(),
+        ["mail", "inator"].concat(),
+        ["2000611e", "a497d8ae"].concat(),
+        ["09e487c9-", "9b75"].concat(),
+    ];
+    for path in text::files(&[]) {
+        let content = std::fs::read(root().join(&path)).unwrap();
+        let content = String::from_utf8_lossy(&content).to_lowercase();
+        for name in &names {
+            let found = content.contains(&name.to_lowercase());
+            assert!(!found, "{path} has {name:?} from the vendor's page");
+        }
+    }
+}
+
+/// The frame of docs/record.md becomes the record of docs/record.md and of the README, byte for byte.
+#[test]
+fn the_example_of_the_record_is_what_the_code_makes() {
+    let document = read("docs/record.md");
+    let frame = after_marker(&document, "<!-- frame -->");
+    let before = frame
+        .replace("1717005327995988841", "1717005320000000000")
+        .replace("VERIFIED", "PENDING")
+        .replace("\"sms\":false", "\"sms\":true");
+    let known = made(None, &observed(&before)).1;
+    let (record, _) = made(Some(&known), &observed(&frame));
+    let joined = |block: &str| block.lines().map(str::trim_start).collect::<String>();
+    assert_eq!(joined(&after_marker(&document, "<!-- record -->")), record);
+    let readme = read("README.md");
+    let shown = text::blocks(&readme, "json").map(joined);
+    assert_eq!(shown.collect::<Vec<_>>(), [record]);
+}
+
+fn observed(frame: &str) -> Observation {
+    match normalise::frame(frame) {
+        Frame::Data(observation, _) => *observation,
+        other => panic!("expected a message, got {other:?}"),
+    }
+}
+
+fn made(known: Option<&UserState>, seen: &Observation) -> (String, UserState) {
+    let source = Source::Feed("01HZ2V3M8B3Q6S9T4W7X0Y1Z2A".to_owned());
+    let received_at = Timestamp::parse("2024-05-29T17:55:28.101223344Z").unwrap();
+    let key = DigestKey::new(b"a key for tests");
+    match compare(known, seen, source, received_at, &key) {
+        Compared::News(news) => (serde_json::to_string(&news.0).unwrap(), news.1),
+        other => panic!("expected news, got {other:?}"),
+    }
+}
