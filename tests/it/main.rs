@@ -5,6 +5,7 @@
 mod docs;
 mod errors;
 mod feed;
+mod file;
 mod golden;
 mod kafka;
 mod nats;
