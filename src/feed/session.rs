@@ -31,18 +31,19 @@ const ROOM_MIN: usize = 512;
 
 /// Runs one connection. Returns when it is lost, or closed because we are to stop.
 pub(super) async fn run(feed: &Feed) -> Lost {
-    let never = |(reason, detail)| Lost {
-        reason,
-        detail,
-        subscribed: None,
+    let opening = async {
+        let mut session = Session::open(feed).await?;
+        session.subscribe().await?;
+        Ok(session)
     };
-    let mut session = match Session::open(feed).await {
+    let opened = tokio::select! {
+        opened = opening => opened,
+        () = feed.stop.draining() => Err((LostReason::Shutdown, String::new())),
+    };
+    let mut session = match opened {
         Ok(session) => session,
-        Err(failed) => return never(failed),
+        Err((reason, detail)) => return Lost::before_subscribed(reason, detail),
     };
-    if let Err(failed) = session.subscribe().await {
-        return never(failed);
-    }
     let since = Instant::now();
     feed.metrics.connects.inc();
     feed.metrics.connected.set(1);
