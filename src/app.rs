@@ -352,6 +352,16 @@ async fn bind(config: &Config) -> Result<Admin, AppError> {
     })
 }
 
+/// Which end a task came to; never a panic's own words, which may hold a value.
+fn task(error: &tokio::task::JoinError) -> String {
+    let how = if error.is_panic() {
+        "panicked"
+    } else {
+        "was cancelled"
+    };
+    format!("task {} {how}", error.id())
+}
+
 /// How far the end has come.
 enum Phase {
     Running,
@@ -383,8 +393,7 @@ impl Running {
     async fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
         match ended {
             Err(panic) => {
-                self.failure
-                    .get_or_insert(AppError::Defect(panic.to_string()));
+                self.failure.get_or_insert(AppError::Defect(task(&panic)));
                 self.stopper.now();
             }
             Ok(Ended::Ingest(Ok(()))) => {

@@ -13,7 +13,7 @@
 
 mod status;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 const STALLED: Duration = Duration::from_secs(10);
 
 /// A sink gets so long to close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where a sink stands at the start.
 #[derive(Clone, Copy, Debug)]
@@ -78,8 +78,10 @@ pub struct Deliver {
     /// Nothing that was handed over beyond the cursor has an unknown outcome, except what `held`
     /// names.
     settled: bool,
-    /// Ids beyond the cursor that are known to be at the destination.
+    /// Ids that the destination said it holds.
     held: HashSet<EventId>,
+    /// Positions beyond the cursor that this process has settled: acknowledged, or dead letters.
+    done: BTreeSet<u64>,
 }
 
 impl std::fmt::Debug for Deliver {
@@ -143,6 +145,7 @@ impl Deliver {
             cursor: start.cursor,
             settled: start.clean,
             held: HashSet::new(),
+            done: BTreeSet::new(),
         }
     }
 
@@ -262,10 +265,8 @@ impl Deliver {
         let Some(end) = batch.last().map(|record| record.position) else {
             return Ok(());
         };
-        let missing: Vec<Arc<Record>> = batch
-            .into_iter()
-            .filter(|record| !self.skip(record))
-            .collect();
+        let (missing, present): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|record| !self.is_there(record));
         let started = Instant::now();
         self.settled = false;
         let outcome = if missing.is_empty() {
@@ -280,11 +281,11 @@ impl Deliver {
             Ok(()) => {
                 self.acknowledged(missing.iter());
                 self.settled = true;
-                self.advance(end).await?;
-                Ok(())
             }
-            Err(error) => self.partly(&missing, end, error).await,
+            Err(error) => self.partly(&missing, error).await?,
         }
+        self.passed(&present);
+        Ok(self.advance(end).await?)
     }
 
     /// Publishes, for as long as it takes; says so when it takes long.
@@ -312,22 +313,23 @@ impl Deliver {
         outcome
     }
 
-    /// Whether the destination already has this record.
-    fn skip(&mut self, record: &Record) -> bool {
-        let held = self.held.remove(&record.event_id);
-        if held {
-            self.metrics.skipped_held.inc();
-        }
-        held
+    /// Whether the destination already has this record, or never will.
+    fn is_there(&self, record: &Record) -> bool {
+        self.done.contains(&record.position) || self.held.contains(&record.event_id)
     }
 
-    /// Some records were not acknowledged: sorts them by what is to be done.
-    async fn partly(
-        &mut self,
-        batch: &[Arc<Record>],
-        end: u64,
-        error: PublishError,
-    ) -> Result<(), Pause> {
+    /// The cursor moves past records that were there already.
+    fn passed(&mut self, present: &[Arc<Record>]) {
+        for record in present {
+            if self.held.remove(&record.event_id) {
+                self.metrics.skipped_held.inc();
+            }
+        }
+    }
+
+    /// Some records were not acknowledged: sorts them by what is to be done. `Ok` when none is left
+    /// to be tried again.
+    async fn partly(&mut self, batch: &[Arc<Record>], error: PublishError) -> Result<(), Pause> {
         let mut failed: Vec<Option<SinkError>> = vec![None; batch.len()];
         for (index, error) in error.failed {
             failed[index] = Some(error);
@@ -342,23 +344,19 @@ impl Deliver {
             match error {
                 Some(error) if error.class == ErrorClass::Record => {
                     self.dead_letter(record, &error).await?;
-                    self.held.insert(record.event_id);
+                    self.done.insert(record.position);
                 }
                 Some(error) => {
                     first.get_or_insert((record.position, error));
                 }
                 None => {
-                    self.held.insert(record.event_id);
+                    self.done.insert(record.position);
                 }
             }
         }
         match first {
             None => {
                 self.settled = true;
-                for record in batch {
-                    self.held.remove(&record.event_id);
-                }
-                self.advance(end).await?;
                 Ok(())
             }
             Some((position, error)) => {
@@ -411,6 +409,7 @@ impl Deliver {
 
     async fn advance(&mut self, position: u64) -> Result<(), JournalError> {
         self.cursor = self.cursor.max(position);
+        self.done = self.done.split_off(&(self.cursor + 1));
         self.status.delivered(self.cursor);
         self.journal
             .advance(self.start.index, self.cursor, false)
@@ -461,7 +460,7 @@ impl Deliver {
             Err(_) => tracing::warn!(sink = self.metrics.name, "the sink did not close in time"),
         }
         let caught_up = self.tail.committed() <= self.cursor;
-        let clean = self.settled && (caught_up || self.held.is_empty());
+        let clean = self.settled && (caught_up || self.held.is_empty()) && self.done.is_empty();
         self.journal
             .advance(self.start.index, self.cursor, clean)
             .await?;

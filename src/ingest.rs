@@ -17,7 +17,7 @@ use crate::journal::{
     Appender, DeadLetter, Entry, Found, Handle, JournalError, Users, WindowChange,
 };
 use crate::metrics::Metrics;
-use crate::privacy::Privacy;
+use crate::privacy::{Privacy, is_telling_name};
 use crate::reconcile::{Asker, Listed};
 use crate::shutdown::Stop;
 use crate::state::{Compared, DigestKey, Source, UserKey, UserState, compare};
@@ -237,6 +237,7 @@ impl Ingest {
         for name in names {
             let room = self.unknown_names.len() < UNKNOWN_NAMES_MAX;
             if room && self.unknown_names.insert(name.clone()) {
+                let name = if is_telling_name(&name) { "***" } else { &name };
                 tracing::warn!(
                     name,
                     "the vendor sends a field that this version does not know"

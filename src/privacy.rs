@@ -160,9 +160,56 @@ pub fn shape(frame: &str) -> Option<Vec<u8>> {
         .filter(|shape| shape.len() <= SHAPE_MAX)
 }
 
+/// Longest name of a key that is taken for a name.
+const NAME_MAX: usize = 40;
+
+/// Whether the name of a key could itself say something of a person.
+pub fn is_telling_name(name: &str) -> bool {
+    name.len() > NAME_MAX
+        || name.contains('@')
+        || name.bytes().filter(u8::is_ascii_digit).count() > 3
+}
+
+/// Somebody else's sentence without anything that could be a key, a token, an address or a number
+/// of a person: only plain words are left.
+pub fn words(text: &str) -> String {
+    let plain = |word: &&str| {
+        let letters = word.trim_matches(|it: char| it.is_ascii_punctuation());
+        letters.len() <= 20 && letters.bytes().all(|byte| byte.is_ascii_lowercase())
+    };
+    let code = |word: &&str| word.len() <= 4 && word.bytes().all(|byte| byte.is_ascii_digit());
+    let lower = text.to_lowercase();
+    let shown = lower
+        .split_whitespace()
+        .zip(text.split_whitespace())
+        .map(|(word, original)| {
+            // A key may be made of letters only, but it is not written like a word.
+            let capital = original.chars().skip(1).any(char::is_uppercase);
+            if (plain(&word) && !capital) || code(&word) {
+                word
+            } else {
+                "***"
+            }
+        });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
 fn star(value: &mut Value) {
     match value {
-        Value::Object(fields) => fields.values_mut().for_each(star),
+        Value::Object(fields) => {
+            let named = std::mem::take(fields).into_iter().map(|(name, mut value)| {
+                star(&mut value);
+                (
+                    if is_telling_name(&name) {
+                        "***".to_owned()
+                    } else {
+                        name
+                    },
+                    value,
+                )
+            });
+            *fields = named.collect();
+        }
         Value::Array(items) => items.iter_mut().for_each(star),
         Value::Null => {}
         Value::String(_) | Value::Number(_) | Value::Bool(_) => *value = "***".into(),
@@ -265,6 +312,23 @@ mod tests {
             "{\"payload\":{\"updates\":[{\"balance\":\"***\"}],\"user_id\":\"***\",\"x\":null},\
              \"recipient\":\"private.enterprise.users.balances\",\"sequence\":4}"
         );
+    }
+
+    #[test]
+    fn somebody_elses_sentence_keeps_only_plain_words() {
+        assert_eq!(
+            words("Rate limit exceeded, code 429"),
+            "rate limit exceeded, code 429"
+        );
+        assert_eq!(
+            words("unknown API key SECRET-KEY-123"),
+            "unknown *** key ***"
+        );
+        assert_eq!(
+            words("no such user ada@example.test +15550100001"),
+            "no such user *** ***"
+        );
+        assert_eq!(words("bad token 0123abcd a-b"), "bad token *** ***");
     }
 
     #[test]

@@ -10,12 +10,20 @@ use crate::event::Timestamp;
 /// A number that is still not there after this time is missing, also when the feed is quiet.
 pub const REORDER_WAIT: Duration = Duration::from_secs(2);
 
+/// A gap counts at most this much: beyond it a number was absurd.
+const MISSING_MAX: u64 = i64::MAX as u64;
+
+/// So many numbers below the highest in a row mean that the vendor counts anew.
+const COUNTS_ANEW: u32 = 32;
+
 /// Follows the numbers of one connection, replies included.
 #[derive(Debug)]
 pub struct Tracker {
     window: i64,
     highest: Option<(i64, Timestamp)>,
     awaited: Vec<Awaited>,
+    /// Regressions since the last number that was new.
+    backwards: u32,
 }
 
 /// Numbers that were jumped over and may still come.
@@ -56,6 +64,7 @@ impl Tracker {
             window: window.into(),
             highest: None,
             awaited: Vec::new(),
+            backwards: 0,
         }
     }
 
@@ -65,7 +74,11 @@ impl Tracker {
         match self.highest {
             Some((highest, _)) if sequence <= highest => {
                 observed.regression = !self.arrived(sequence);
-                return observed;
+                self.backwards += u32::from(observed.regression);
+                if self.backwards <= COUNTS_ANEW {
+                    return observed;
+                }
+                observed.gaps = self.end();
             }
             Some((highest, from)) if sequence.saturating_sub(highest) > 1 => {
                 self.awaited.push(Awaited {
@@ -78,8 +91,10 @@ impl Tracker {
             _ => {}
         }
         self.highest = Some((sequence, at));
+        self.backwards = 0;
         let window = self.window;
-        observed.gaps = self.give_up(|awaited| sequence.saturating_sub(awaited.last) > window);
+        let given_up = self.give_up(|awaited| sequence.saturating_sub(awaited.last) > window);
+        observed.gaps.extend(given_up);
         observed
     }
 
@@ -131,7 +146,7 @@ impl Tracker {
                      from,
                      to,
                  }| Gap {
-                    missing: first.abs_diff(last).saturating_add(1),
+                    missing: first.abs_diff(last).saturating_add(1).min(MISSING_MAX),
                     from,
                     to,
                 },
@@ -190,6 +205,18 @@ mod tests {
     #[test]
     fn a_repeat_is_a_regression() {
         assert_eq!(figures(8, &[1, 2, 2, 1, 3]), (0, 0, 2));
+    }
+
+    #[test]
+    fn a_vendor_that_counts_anew_is_followed_again() {
+        let anew: Vec<i64> = [1_000_000_000]
+            .into_iter()
+            .chain(1..=100)
+            .chain([103])
+            .collect();
+        let (gaps, missing, regressions) = figures(0, &anew);
+        assert_eq!((gaps, missing), (1, 2));
+        assert_eq!(regressions, 33);
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub(super) async fn run(feed: &Feed) -> Lost {
     Lost {
         reason,
         detail,
-        subscribed: Some((since, session.last_frame)),
+        subscribed: Some((since, session.heard_until)),
     }
 }
 
@@ -84,6 +84,8 @@ struct Session<'a> {
     /// When the last frame of any kind was heard, by the wall and by the steady clock.
     last_frame: Timestamp,
     last_turn: Instant,
+    /// When the last frame came that was handed over.
+    heard_until: Timestamp,
 }
 
 impl<'a> Session<'a> {
@@ -105,6 +107,7 @@ impl<'a> Session<'a> {
             connection: ulid::Ulid::new().to_string().into(),
             last_frame: (feed.clock)(),
             last_turn: Instant::now(),
+            heard_until: (feed.clock)(),
         })
     }
 
@@ -201,6 +204,9 @@ impl<'a> Session<'a> {
                 }
             };
             if let Err(failed) = outcome {
+                if failed.0 == LostReason::Shutdown {
+                    self.close().await;
+                }
                 return failed;
             }
         }
@@ -255,6 +261,9 @@ impl<'a> Session<'a> {
         // Counted from here, because handing over may have waited for room: then we were deaf by
         // our own choice, and the vendor's frames lie in the socket.
         self.last_turn = Instant::now();
+        if reply.is_ok() {
+            self.heard_until = self.last_frame;
+        }
         reply
     }
 
@@ -289,9 +298,10 @@ impl<'a> Session<'a> {
                     unknown,
                     received_at: self.last_frame,
                     connection: Arc::clone(&self.connection),
-                    room: room.await.map_err(|_| gone())?,
+                    room: self.unless_ending(room).await?.map_err(|_| gone())?,
                 };
-                self.tell(Heard::Event(Box::new(message))).await?;
+                let heard = Heard::Event(Box::new(message));
+                self.unless_ending(self.tell(heard)).await??;
                 Ok(None)
             }
             Frame::Reply(reply) => {
@@ -305,6 +315,14 @@ impl<'a> Session<'a> {
                 self.reject(reason, text.len(), sequence, body).await?;
                 Ok(None)
             }
+        }
+    }
+
+    /// Waits for something before the disk; what is not there when the end is asked for was not heard.
+    async fn unless_ending<T>(&self, wait: impl Future<Output = T>) -> Result<T, Failed> {
+        tokio::select! {
+            done = wait => Ok(done),
+            () = self.feed.stop.draining() => Err(gone()),
         }
     }
 
@@ -396,10 +414,9 @@ fn refusal(what: &str, reply: &Reply, refused: LostReason) -> Failed {
     let limited = ["limit", "too many", "429", "throttl"]
         .iter()
         .any(|word| words.contains(word));
-    let why = if words.is_empty() {
-        "no reason given"
-    } else {
-        &reply.explanation
+    let why = match words.is_empty() {
+        true => "no reason given".to_owned(),
+        false => privacy::words(&reply.explanation),
     };
     let reason = if limited {
         LostReason::Limited

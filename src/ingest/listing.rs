@@ -152,9 +152,6 @@ impl Ingest {
         let Some(listing) = self.listing.take() else {
             return Ok(());
         };
-        if self.first_list.take().is_some() {
-            self.journal.first_list_done().await?;
-        }
         let (users, differences) = (listing.seen.len(), listing.differences);
         tracing::info!(
             users,
@@ -165,6 +162,9 @@ impl Ingest {
         if outcome != "success" {
             // What such a list does not tell is not repaired.
             return Ok(());
+        }
+        if self.first_list.take().is_some() {
+            self.journal.first_list_done().await?;
         }
         let heal = WindowChange::Heal {
             asked: listing.asked,

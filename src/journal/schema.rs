@@ -159,11 +159,21 @@ pub(super) fn found(
                 "INSERT INTO cursors VALUES (?1, ?2, 1) ON CONFLICT DO NOTHING",
                 (sink, start),
             )?;
-            cursors.push(connection.query_row(
-                "SELECT position, clean FROM cursors WHERE sink = ?1",
-                [sink],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )?);
+            let sql = "SELECT position, clean FROM cursors WHERE sink = ?1";
+            let cursor = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u64>(0)?, row.get(1)?));
+            let (mut position, clean) = connection.query_row(sql, [sink], cursor)?;
+            if position < start {
+                // It was not configured for a while, and nobody kept the records for it.
+                tracing::warn!(
+                    sink,
+                    records = start - position,
+                    "this sink returns after its records were pruned: it never gets them"
+                );
+                position = start;
+                let sql = "UPDATE cursors SET position = ?2 WHERE sink = ?1";
+                connection.execute(sql, (sink, position))?;
+            }
+            cursors.push((position, clean));
         }
         let last_written = meta(connection, "last_written")?.map(Timestamp);
         let first_list_done = meta(connection, "first_list_done")?.is_some();

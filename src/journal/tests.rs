@@ -183,6 +183,29 @@ async fn delivered_records_are_pruned_after_the_retention_and_others_never() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_returns_after_its_records_were_pruned_goes_on_with_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = JournalConfig {
+        retention: Span::seconds(0),
+        ..config(&folder)
+    };
+    let journal = open(&config, &["a", "b"]);
+    close(journal).await;
+    let mut journal = open(&config, &["a"]);
+    for _ in 0..5 {
+        let entry = entry(&mut journal, 1, "x");
+        journal.appender.append(entry).await.unwrap();
+    }
+    journal.handle.advance(0, 5, true).await.unwrap();
+    journal.handle.sync().await.unwrap();
+    journal.handle.sync().await.unwrap();
+    close(journal).await;
+    let journal = open(&config, &["a", "b"]);
+    assert_eq!(journal.found.cursors, [(5, true), (5, true)]);
+    close(journal).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_journal_stops_taking_events_until_a_sink_has_caught_up() {
     let folder = tempfile::tempdir().unwrap();
     let config = JournalConfig {

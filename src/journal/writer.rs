@@ -33,6 +33,9 @@ const IDLE: Duration = Duration::from_secs(5);
 /// A full journal looks this often whether there is room again.
 const FULL_POLL: Duration = Duration::from_millis(100);
 
+/// Above this share of its limit the journal keeps no record that every sink has.
+const CROWDED_PERCENT: u64 = 80;
+
 /// Records that are pruned beside each commit, besides twice as many as it wrote.
 const PRUNE: usize = 500;
 
@@ -215,7 +218,10 @@ impl Writer {
             }
         }
         self.prune(work.entries.len())?;
-        schema::set_meta(&self.connection, "last_written", (self.clock)().0)?;
+        // A full journal does not hear, and a closing one has closed the feed before.
+        if !self.full && !self.closing {
+            schema::set_meta(&self.connection, "last_written", (self.clock)().0)?;
+        }
         self.connection.execute_batch("COMMIT")?;
         let elapsed = started.elapsed().as_secs_f64();
         self.measure()?;
@@ -342,14 +348,17 @@ impl Writer {
             .map(|(position, _)| *position)
             .min()
             .unwrap_or_default();
-        let before = if self.full {
-            i64::MAX
+        // What every sink has makes room long before the feed would have to wait for it.
+        let used = u64::try_from(self.metrics.journal.bytes.get()).unwrap_or_default();
+        let crowded = used > self.capacity / 100 * CROWDED_PERCENT;
+        let (before, at_once) = if crowded {
+            (i64::MAX, 4 * PRUNE)
         } else {
-            (self.clock)().minus(self.retention).0
+            ((self.clock)().minus(self.retention).0, PRUNE)
         };
         let sql = "DELETE FROM records WHERE received_at < ?3 AND position IN
             (SELECT position FROM records WHERE position <= ?1 ORDER BY position LIMIT ?2)";
-        let limit = 2 * written + PRUNE;
+        let limit = 2 * written + at_once;
         self.connection
             .prepare_cached(sql)?
             .execute((delivered, limit, before))
