@@ -228,7 +228,7 @@ impl Deliver {
 
     /// After an unclean end: lets the network settle, and asks the destination.
     async fn ask_what_is_held(&mut self, can_tell: bool) -> Result<(), Pause> {
-        if let Some(since) = self.tail.received_after(self.cursor).await? {
+        if let Some(since) = self.tail.earliest_after(self.cursor).await? {
             if can_tell {
                 sleep(self.start.settle).await;
                 let held = timeout(OPEN_TIMEOUT, self.sink.held(since)).await;

@@ -213,6 +213,16 @@ pub struct Lost {
     pub subscribed: Option<(Instant, Timestamp)>,
 }
 
+impl Lost {
+    const fn before_subscribed(reason: LostReason, detail: String) -> Self {
+        Self {
+            reason,
+            detail,
+            subscribed: None,
+        }
+    }
+}
+
 /// Everything that the feed works with.
 #[derive(Debug)]
 pub struct Feed {
@@ -237,9 +247,7 @@ impl Feed {
     pub async fn run(self) {
         let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
         while !self.stop.is_draining() {
-            let Some(lost) = self.connect().await else {
-                return;
-            };
+            let lost = self.connect().await;
             self.metrics.connected.set(0);
             if let Some((since, last_frame)) = lost.subscribed {
                 if since.elapsed() >= STABLE {
@@ -279,8 +287,8 @@ impl Feed {
         }
     }
 
-    /// One connection from beginning to end; `None` when we are to stop before it is open.
-    async fn connect(&self) -> Option<Lost> {
+    /// One connection, from the wait until the vendor's limits allow it to its end.
+    async fn connect(&self) -> Lost {
         let allowed = async {
             let place = self.budget.connection().await;
             self.budget.spend(CONNECT_COST).await;
@@ -288,10 +296,10 @@ impl Feed {
         };
         let _place = tokio::select! {
             place = allowed => place,
-            () = self.stop.draining() => return None,
+            () = self.stop.draining() => return Lost::before_subscribed(LostReason::Shutdown, String::new()),
         };
-        // From here on the session itself listens to `stop`, so that it can say goodbye.
-        Some(session::run(self).await)
+        // It sees the end for itself: cutting it off here would leave the vendor without a goodbye.
+        session::run(self).await
     }
 
     fn wait_after(&self, reason: LostReason, backoff: &mut Backoff) -> Duration {

@@ -21,7 +21,7 @@ use crate::event::{EventId, Record, Timestamp};
 /// and `publish`, and again `open` after any error but [`ErrorClass::Record`]; `close` last.
 ///
 /// Each future may be dropped before it is done (at shutdown); what it had under way is then of
-/// unknown outcome, and nothing but `open` or dropping the sink follows.
+/// unknown outcome, and nothing but `open`, `close` or dropping the sink follows.
 pub trait Sink: Send {
     /// Connects anew, whatever was before, and checks that the destination exists and is safe.
     fn open(&mut self) -> BoxFuture<'_, Result<Destination, SinkError>>;

@@ -31,24 +31,18 @@ const ROOM_MIN: usize = 512;
 
 /// Runs one connection. Returns when it is lost, or closed because we are to stop.
 pub(super) async fn run(feed: &Feed) -> Lost {
-    let never = |(reason, detail)| Lost {
-        reason,
-        detail,
-        subscribed: None,
-    };
-    let subscribed = async {
+    let opening = async {
         let mut session = Session::open(feed).await?;
         session.subscribe().await?;
         Ok(session)
     };
-    let stop = feed.stop.clone();
-    let subscribed = tokio::select! {
-        subscribed = subscribed => subscribed,
-        () = stop.draining() => Err((LostReason::Shutdown, String::new())),
+    let opened = tokio::select! {
+        opened = opening => opened,
+        () = feed.stop.draining() => Err((LostReason::Shutdown, String::new())),
     };
-    let mut session = match subscribed {
+    let mut session = match opened {
         Ok(session) => session,
-        Err(failed) => return never(failed),
+        Err((reason, detail)) => return Lost::before_subscribed(reason, detail),
     };
     let since = Instant::now();
     feed.metrics.connects.inc();

@@ -120,7 +120,21 @@ impl Reader {
         Ok(users)
     }
 
-    /// When the event after a position was received: the oldest that a sink at it lacks.
+    /// The earliest time at which any event after a position was received. It looks at all of them:
+    /// an event that waited to be journalled stands behind a listed one that was stamped after it.
+    ///
+    /// # Errors
+    /// [`JournalError::Sql`].
+    pub fn earliest_after(&self, position: u64) -> Result<Option<Timestamp>, JournalError> {
+        let sql = "SELECT min(received_at) FROM records WHERE position > ?1";
+        let found: Option<i64> = self
+            .0
+            .prepare_cached(sql)?
+            .query_row([position], |row| row.get(0))?;
+        Ok(found.map(Timestamp))
+    }
+
+    /// When the event after a position was received: about the oldest that a sink at it lacks.
     ///
     /// # Errors
     /// [`JournalError::Sql`].
@@ -264,12 +278,12 @@ impl Tail {
         }
     }
 
-    /// When the oldest event after a position was received.
+    /// The earliest time at which any event after a position was received.
     ///
     /// # Errors
     /// [`JournalError::Sql`].
-    pub async fn received_after(&self, position: u64) -> Result<Option<Timestamp>, JournalError> {
-        self.with_reader(move |reader| reader.received_after(position))
+    pub async fn earliest_after(&self, position: u64) -> Result<Option<Timestamp>, JournalError> {
+        self.with_reader(move |reader| reader.earliest_after(position))
             .await
     }
 

@@ -108,6 +108,24 @@ async fn a_sink_that_keeps_up_and_one_that_does_not_read_the_same_records() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_earliest_event_that_a_sink_lacks_need_not_be_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = open(&config(&folder), &["a"]);
+    for received_at in [10, 30, 20, 40] {
+        let mut entry = entry(&mut journal, 1, "body");
+        let (record, _) = entry.record.as_mut().unwrap();
+        Arc::<Record>::make_mut(record).received_at = Timestamp(received_at);
+        journal.appender.append(entry).await.unwrap();
+    }
+    journal.handle.sync().await.unwrap();
+    let tail = journal.handle.tail();
+    for (position, earliest) in [(0, Some(10)), (1, Some(20)), (3, Some(40)), (4, None)] {
+        let found = tail.earliest_after(position).await.unwrap();
+        assert_eq!(found, earliest.map(Timestamp), "after {position}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_processes_cannot_have_one_journal() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(&folder);

@@ -116,11 +116,7 @@ impl Writer {
             closing: false,
         };
         writer.measure()?;
-        let letters: i64 =
-            writer
-                .connection
-                .query_row("SELECT count(*) FROM dead_letters", [], |row| row.get(0))?;
-        writer.metrics.loss.dead_letters.set(letters);
+        writer.measure_letters()?;
         Ok(writer)
     }
 
@@ -223,7 +219,11 @@ impl Writer {
         self.connection.execute_batch("COMMIT")?;
         let elapsed = started.elapsed().as_secs_f64();
         self.measure()?;
+        let letters = !work.letters.is_empty();
         self.tell(work, elapsed);
+        if letters {
+            self.measure_letters()?;
+        }
         let used = u64::try_from(self.metrics.journal.bytes.get()).unwrap_or_default();
         let full = used >= self.capacity;
         if full && !self.full {
@@ -287,12 +287,7 @@ impl Writer {
                 &letter.body,
             ))?;
         }
-        self.keep("dead_letters", DEAD_LETTERS_MAX)?;
-        let count: i64 =
-            self.connection
-                .query_row("SELECT count(*) FROM dead_letters", [], |row| row.get(0))?;
-        self.metrics.loss.dead_letters.set(count);
-        Ok(())
+        self.keep("dead_letters", DEAD_LETTERS_MAX)
     }
 
     fn change_window(&self, change: &WindowChange) -> rusqlite::Result<()> {
@@ -359,6 +354,13 @@ impl Writer {
             .prepare_cached(sql)?
             .execute((delivered, limit, before))
             .map(drop)
+    }
+
+    fn measure_letters(&self) -> rusqlite::Result<()> {
+        let sql = "SELECT count(*) FROM dead_letters";
+        let letters = self.connection.query_row(sql, [], |row| row.get(0))?;
+        self.metrics.loss.dead_letters.set(letters);
+        Ok(())
     }
 
     fn measure(&self) -> rusqlite::Result<()> {

@@ -8,6 +8,7 @@ mod client;
 pub mod embedded;
 mod errors;
 mod held;
+mod message;
 mod options;
 mod publish;
 pub mod tail;

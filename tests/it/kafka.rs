@@ -1,43 +1,23 @@
 //! The Kafka sink where it differs from the others: errors and their classes, limits of the topic, a
 //! broker that goes away, and the record as Kafka's own Java client sees it.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use onboarding_bridge::event::{Record, Timestamp};
 use onboarding_bridge::sink::kafka::KafkaSink;
 use onboarding_bridge::sink::kafka::tail::{create_topic, ensure_topic};
-use onboarding_bridge::sink::{ErrorClass, Sink};
+use onboarding_bridge::sink::{ErrorClass, Sink, SinkError};
 use serde_json::Value;
 
 use crate::support::beds::OwnBed;
+use crate::support::oracle::read_by_java;
 use crate::support::records::{HOSTILE_KEYS, record, record_at, records};
 use crate::support::{beds, unique};
 
 fn sink(brokers: &str, topic: &str, options: &str) -> KafkaSink {
     let text = format!("{{name: k, brokers: ['{brokers}'], topic: {topic}, options: {options}}}");
     KafkaSink::new(&serde_norway::from_str(&text).unwrap()).unwrap()
-}
-
-/// The topic as Apache's own client reads it.
-fn read_by_java(brokers: &str, topic: &str) -> Vec<Value> {
-    let output = Command::new("java")
-        .arg("-cp")
-        .arg(beds::kafka_classpath())
-        .arg(beds::path("ReadTopic.java"))
-        .args([brokers, topic])
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
 }
 
 /// The numbers of the records in the order of their offsets; for topics of one partition.
@@ -105,7 +85,7 @@ async fn tls_to_a_broker_without_it_fails_with_the_reason() {
         .unwrap_err();
     // A broker that is killed within the handshake looks the same, so it may pass; but it says why.
     assert_eq!(error.class, ErrorClass::Transient, "{error}");
-    assert!(error.message.contains("SSL handshake failed"), "{error}");
+    assert!(error.message.contains("SSL"), "{error}");
 }
 
 #[tokio::test]
@@ -156,7 +136,9 @@ async fn a_record_too_large_for_the_topic_takes_no_other_with_it() {
     let mut sink = sink(beds::kafka(), &topic, "{linger.ms: 50}");
     sink.open().await.unwrap();
     // Together far beyond the limit, so that one batch of all would be refused for all of them.
-    let mut batch: Vec<_> = (0..40).map(|n| grown(&record(n, "one"), 3000)).collect();
+    let mut batch: Vec<_> = (0..40)
+        .map(|n| grown(&record(n, &format!("user_{n}")), 3000))
+        .collect();
     batch[17] = grown(&batch[17], 40_000);
     let error = sink.publish(&batch).await.unwrap_err();
     let failed: Vec<_> = error
@@ -176,29 +158,22 @@ async fn after_a_refusal_that_is_not_about_the_record_none_of_its_key_is_there()
     create_topic(beds::kafka(), &topic, 1, &settings)
         .await
         .unwrap();
-    let mut sink = sink(
-        beds::kafka(),
-        &topic,
-        "{linger.ms: 0, batch.num.messages: 1}",
-    );
-    sink.open().await.unwrap();
+    let options = "{linger.ms: 0, batch.num.messages: 1}";
+    let mut sink = sink(beds::kafka(), &topic, options);
     let yesterday = Timestamp::now().minus(Duration::from_secs(86_400));
-    let mut batch: Vec<_> = (0..300).map(|n| record(n, "one")).collect();
-    batch[100] = record_at(100, "one", yesterday);
-    let error = sink.publish(&batch).await.unwrap_err();
-    let failed: Vec<_> = error.failed.iter().map(|(index, _)| *index).collect();
-    assert_eq!(failed, (100..300).collect::<Vec<_>>());
-    assert!(
-        error
-            .failed
-            .iter()
-            .all(|(_, e)| e.class == ErrorClass::Configuration),
-        "{error}"
-    );
-    assert_eq!(
-        numbers(&read_by_java(beds::kafka(), &topic)),
-        (0..100).collect::<Vec<u64>>()
-    );
+    // Whether anything overtakes is a race, so it is run more than once.
+    for round in 0..8 {
+        sink.open().await.unwrap();
+        let mut batch: Vec<_> = (round * 20..).take(100).map(|n| record(n, "one")).collect();
+        batch[20] = record_at(0, "one", yesterday);
+        let error = sink.publish(&batch).await.unwrap_err();
+        let failed: Vec<_> = error.failed.iter().map(|(index, _)| *index).collect();
+        assert_eq!(failed, (20..100).collect::<Vec<_>>());
+        let configuration = |(_, e): &(_, SinkError)| e.class == ErrorClass::Configuration;
+        assert!(error.failed.iter().all(configuration), "{error}");
+    }
+    let found = numbers(&read_by_java(beds::kafka(), &topic));
+    assert_eq!(found, (0..160).collect::<Vec<u64>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
 
 mod docs;
+mod end_to_end;
 mod errors;
 mod feed;
+mod file;
 mod golden;
 mod kafka;
 mod nats;
+mod outage;
+mod restart;
 mod sink_contract;
 mod smoke;
 mod support;

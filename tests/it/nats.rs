@@ -218,6 +218,36 @@ async fn a_full_stream_stops_the_batch_until_an_operator_makes_room() {
 }
 
 #[tokio::test]
+async fn a_record_that_found_no_room_is_overtaken_by_none_of_its_key() {
+    let (name, prefix) = (unique("ROOM"), unique("room"));
+    let config = stream::Config {
+        name: name.clone(),
+        subjects: vec![format!("{prefix}.>")],
+        max_bytes: 40_000,
+        discard: stream::DiscardPolicy::New,
+        ..stream::Config::default()
+    };
+    create(beds::nats(), config).await;
+    let mut sink = sink(beds::nats(), &name, &prefix, "");
+    sink.open().await.unwrap();
+    // The second large one finds no room, but what is behind it would.
+    let mut batch: Vec<_> = (0..20).map(|n| record(n, "one")).collect();
+    for index in [1, 2] {
+        Arc::<Record>::make_mut(&mut batch[index])
+            .body
+            .resize(25_000, b' ');
+    }
+    let error = sink.publish(&batch).await.unwrap_err();
+    let failed: Vec<_> = error.failed.iter().map(|(index, _)| *index).collect();
+    assert_eq!(failed, (2..20).collect::<Vec<_>>());
+    let held = sink.held(batch[0].received_at).await.unwrap();
+    assert_eq!(
+        held,
+        batch[..2].iter().map(|record| record.event_id).collect()
+    );
+}
+
+#[tokio::test]
 async fn a_stream_that_is_deleted_meanwhile_is_found_missing() {
     let (name, prefix) = (unique("GONE"), unique("gone"));
     ensure_stream(beds::nats(), &name, &prefix).await.unwrap();

@@ -2,7 +2,9 @@
 
 pub(crate) mod beds;
 pub(crate) mod bridge;
+pub(crate) mod course;
 pub(crate) mod line;
+pub(crate) mod oracle;
 pub(crate) mod records;
 
 pub(crate) use bridge::eventually;

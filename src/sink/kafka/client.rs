@@ -34,6 +34,8 @@ pub(super) struct Deliveries {
     /// By index into the batch: whether its outcome is known.
     settled: Vec<bool>,
     unsettled: usize,
+    /// The record for whose outcome `publish` waits, if it is one.
+    awaited: Option<usize>,
     /// How many were acknowledged.
     pub(super) acknowledged: usize,
     /// The others whose outcome is known.
@@ -57,6 +59,12 @@ impl Deliveries {
     /// Whether every outcome is known.
     pub(super) fn is_complete(&self) -> bool {
         self.unsettled == 0
+    }
+
+    /// Whether the outcome of one record is known; if not, `changed` resolves when it is.
+    pub(super) fn is_settled_or_await(&mut self, index: usize) -> bool {
+        self.awaited = Some(index);
+        self.settled.get(index).copied().unwrap_or(true)
     }
 
     /// Whether something failed that is not about one record, so that nothing more may be sent.
@@ -94,12 +102,13 @@ impl Context {
     pub(super) fn settle(&self, index: usize, failure: Option<Code>) {
         let mut deliveries = self.deliveries();
         deliveries.settle(index, failure);
-        if failure.is_some() || deliveries.is_complete() {
+        let awaited = deliveries.awaited == Some(index);
+        if failure.is_some() || awaited || deliveries.is_complete() {
             self.0.changed.notify_one();
         }
     }
 
-    /// Resolves when all is known of the batch, or when a record failed.
+    /// Resolves when all is known of the batch, a record failed, or the awaited one has its outcome.
     pub(super) async fn changed(&self) {
         self.0.changed.notified().await;
     }

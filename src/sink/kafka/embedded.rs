@@ -73,6 +73,14 @@ impl EmbeddedBroker {
             .map_err(|error| errors::of_client("embedded broker", &error))
     }
 
+    /// Refuses every connection from now on.
+    #[cfg(test)]
+    pub(super) fn go_down(&self) {
+        if let Some(cluster) = self.host.client().mock_cluster() {
+            cluster.broker_down(-1).expect("-1 is every broker");
+        }
+    }
+
     /// Lets the next produce requests fail, each with one of these errors, to see what a client does.
     #[cfg(test)]
     pub(super) fn fail_produce(&self, errors: &[RDKafkaRespErr]) {

@@ -11,12 +11,14 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
 use super::super::{ErrorClass, SinkError};
 use super::client::{Aside, Context};
+use super::message::ID_HEADER;
 use super::{errors, options};
 use crate::config::KafkaConfig;
 use crate::event::{EventId, Timestamp};
@@ -32,9 +34,6 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// If the broker stamps the records, its clock decides which are recent, and it may be behind ours.
 const CLOCK_MARGIN: Duration = Duration::from_secs(60);
-
-/// The header that holds the event's id.
-pub(super) const ID_HEADER: &str = "ce_id";
 
 /// What is to be read, and whether anybody still waits for it.
 pub(super) struct Question {
@@ -109,25 +108,31 @@ fn find_ends(
             .add_partition_offset(topic, partition, since)
             .map_err(describe)?;
     }
-    let found = consumer
-        .offsets_for_times(times, ANSWER_TIMEOUT)
-        .map_err(describe)?;
+    let found = patiently(|| {
+        let found = consumer.offsets_for_times(times.clone(), ANSWER_TIMEOUT)?;
+        let elements = found.elements_for_topic(topic);
+        elements
+            .iter()
+            .try_for_each(TopicPartitionListElem::error)?;
+        drop(elements);
+        Ok(found)
+    })
+    .map_err(describe)?;
     let mut ends = HashMap::new();
     let mut assigned = TopicPartitionList::new();
     for element in found.elements_for_topic(topic) {
-        element.error().map_err(describe)?;
         // Anything else means that nothing was received since then.
         let Offset::Offset(start) = element.offset() else {
             continue;
         };
-        let (low, high) = consumer
-            .fetch_watermarks(topic, element.partition(), ANSWER_TIMEOUT)
-            .map_err(describe)?;
+        let partition = element.partition();
+        let watermarks = || consumer.fetch_watermarks(topic, partition, ANSWER_TIMEOUT);
+        let (low, high) = patiently(watermarks).map_err(describe)?;
         let start = start.max(low);
         if start < high {
-            ends.insert(element.partition(), high);
+            ends.insert(partition, high);
             assigned
-                .add_partition_offset(topic, element.partition(), Offset::Offset(start))
+                .add_partition_offset(topic, partition, Offset::Offset(start))
                 .map_err(describe)?;
         }
     }
@@ -142,9 +147,8 @@ pub(super) fn probe(config: &KafkaConfig) -> Result<(), SinkError> {
     let topic = &config.topic;
     let describe = |error: KafkaError| errors::of_client(format!("topic {topic}"), &error);
     let consumer = consumer(config)?;
-    let (_, high) = consumer
-        .fetch_watermarks(topic, 0, ANSWER_TIMEOUT)
-        .map_err(describe)?;
+    let watermarks = || consumer.fetch_watermarks(topic, 0, ANSWER_TIMEOUT);
+    let (_, high) = patiently(watermarks).map_err(describe)?;
     let mut assigned = TopicPartitionList::new();
     assigned
         .add_partition_offset(topic, 0, Offset::Offset(high))
@@ -160,6 +164,22 @@ pub(super) fn probe(config: &KafkaConfig) -> Result<(), SinkError> {
     }
     let message = format!("topic {topic}: no answer to a read within {ANSWER_TIMEOUT:?}");
     Err(SinkError::new(ErrorClass::Transient, message))
+}
+
+/// Asks again for a while after an error that passes, such as an election of leaders.
+fn patiently<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    loop {
+        let error = match ask() {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        if errors::class_of(code) != ErrorClass::Transient || Instant::now() >= deadline {
+            return Err(error);
+        }
+        std::thread::sleep(POLL);
+    }
 }
 
 /// Lets an error pass over which librdkafka helps itself; returns one that ends the reading.

@@ -1,21 +1,21 @@
 //! Publishes one batch: hands every record to librdkafka in order, then waits for all delivery reports.
 //!
-//! It never retries a record that was taken, never lets one overtake another, and never decides that a
-//! long wait is over: `deliver` bounds it. Only refused credentials end it early, because librdkafka
+//! It never retries a record that was taken, never has two of one key under way, so that none overtakes
+//! another, and never decides that a long wait is over: `deliver` bounds it. Only refused credentials end it early, because librdkafka
 //! would try them for ever.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer};
+use rdkafka::producer::{Producer, PurgeConfig, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::{ErrorClass, PublishError, SinkError};
 use super::client::{Aside, Context, blocking};
-use super::errors;
-use super::topic::at;
+use super::message::{self, wire_bytes};
+use super::topic::{self, at};
 use crate::config::KafkaConfig;
 use crate::event::Record;
 
@@ -30,9 +30,6 @@ const TROUBLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// After a stop, what is under way may still be acknowledged for so long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What a record takes on the wire besides key, body and headers, at most.
-const RECORD_OVERHEAD: usize = 64;
 
 /// A producer with its accounting.
 pub(super) struct Client {
@@ -59,20 +56,25 @@ pub(super) async fn publish(
     outcome(client, config, batch, stop)
 }
 
-/// Hands over the records in order. Stops at once when one failed, so that no later record of its key
-/// is sent; `Err` says what else ended it.
+/// Hands over the records in order, each only when the one before of its key has its outcome: brokers
+/// may refuse one batch and take the next, and librdkafka keeps several on their way. Ends at once when
+/// one failed that no other may overtake; `Err` says what else ended it.
 async fn send_all(
     client: &Client,
     config: &KafkaConfig,
     batch: &[Arc<Record>],
 ) -> Result<(), SinkError> {
     let mut health = Health::new();
+    let mut latest: HashMap<&str, usize> = HashMap::with_capacity(batch.len());
     for (index, record) in batch.iter().enumerate() {
+        if let Some(before) = latest.insert(&record.key, index) {
+            wait_for(client, config, before, &mut health).await?;
+        }
         loop {
             if client.context.deliveries().must_stop() {
                 return Ok(());
             }
-            match send(client, config, index, record) {
+            match message::send(&client.producer, &config.topic, index, record) {
                 Ok(()) => break,
                 Err(Code::QueueFull) => {
                     sleep(ROOM_PAUSE).await;
@@ -88,28 +90,24 @@ async fn send_all(
     Ok(())
 }
 
-fn send(client: &Client, config: &KafkaConfig, index: usize, record: &Record) -> Result<(), Code> {
-    let attributes = record.attributes();
-    let mut headers = OwnedHeaders::new_with_capacity(attributes.len() + 1);
-    for (name, value) in &attributes {
-        headers = headers.insert(Header {
-            key: &format!("ce_{name}"),
-            value: Some(value),
-        });
+/// Waits until the outcome of one record is known, or nothing more may be sent.
+async fn wait_for(
+    client: &Client,
+    config: &KafkaConfig,
+    index: usize,
+    health: &mut Health,
+) -> Result<(), SinkError> {
+    loop {
+        {
+            let mut deliveries = client.context.deliveries();
+            if deliveries.must_stop() || deliveries.is_settled_or_await(index) {
+                return Ok(());
+            }
+        }
+        if timeout(TICK, client.context.changed()).await.is_err() {
+            health.check(client, config)?;
+        }
     }
-    headers = headers.insert(Header {
-        key: "content-type",
-        value: Some("application/json"),
-    });
-    let message = BaseRecord::with_opaque_to(&config.topic, index)
-        .key(&record.key)
-        .payload(&record.body)
-        .timestamp(record.received_at.as_millis())
-        .headers(headers);
-    client
-        .producer
-        .send(message)
-        .map_err(|(error, _)| error.rdkafka_error_code().unwrap_or(Code::Unknown))
 }
 
 /// Waits until every outcome is known, or a failure or the client's health ends it.
@@ -157,7 +155,11 @@ impl Health {
         match client.context.trouble() {
             Some(trouble) if self.since.elapsed() >= TROUBLE_TIMEOUT => Err(SinkError::new(
                 trouble.class,
-                format!("{} refuse this sink: {}", at(config), trouble.message),
+                format!(
+                    "the brokers {} refuse this sink: {}",
+                    at(config),
+                    trouble.message
+                ),
             )),
             _ => Ok(()),
         }
@@ -250,8 +252,6 @@ fn describe(
     record: Option<&Arc<Record>>,
     code: Code,
 ) -> SinkError {
-    let topic = &config.topic;
-    let text = format!("topic {topic}: {code}");
     let refused_for_size = matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge);
     let shares_a_batch = record.is_some_and(|record| wire_bytes(record) <= client.batch_bytes);
     if refused_for_size && shares_a_batch {
@@ -259,21 +259,11 @@ fn describe(
         return SinkError::new(
             ErrorClass::Configuration,
             format!(
-                "{text}: it refuses batches of {} bytes; raise max.message.bytes of the topic, let this \
+                "topic {}: {code}: it refuses batches of {} bytes; raise max.message.bytes of the topic, let this \
                  sink's user describe its settings, or set a smaller `batch.size` in `options`",
-                client.batch_bytes
+                config.topic, client.batch_bytes
             ),
         );
     }
-    SinkError::new(errors::class_of(code), text)
-}
-
-/// What librdkafka counts for this record when it fills a batch, or a little more.
-fn wire_bytes(record: &Record) -> usize {
-    let headers: usize = record
-        .attributes()
-        .iter()
-        .map(|(name, value)| name.len() + value.len() + 8)
-        .sum();
-    record.body.len() + record.key.len() + headers + RECORD_OVERHEAD
+    topic::refused(config, code)
 }

@@ -16,7 +16,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::super::{ErrorClass, SinkError};
 use super::client::{Aside, Context, blocking};
 use super::errors;
-use super::held::ID_HEADER;
+use super::message::ID_HEADER;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 

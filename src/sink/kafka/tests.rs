@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::types::RDKafkaRespErr as Wire;
+use rdkafka::ClientContext;
+use rdkafka::error::KafkaError;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr as Wire};
 
 use super::embedded::EmbeddedBroker;
 use super::tail::{TailConsumer, TailRecord};
@@ -195,6 +197,41 @@ async fn a_broken_producer_is_fatal_and_a_new_one_goes_on() {
     sink.open().await.unwrap();
     sink.publish(&batch(&["a", "b"])).await.unwrap();
     assert_eq!(read(broker.address(), 2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_broker_that_is_down_is_waited_for_and_refused_credentials_are_not() {
+    let broker = EmbeddedBroker::start(TOPIC, 1).unwrap();
+    let mut sink = sink(broker.address(), "{}");
+    sink.open().await.unwrap();
+    let context = sink.opened.as_ref().unwrap().0.context.clone();
+    broker.go_down();
+    let batch = batch(&["a", "b"]);
+    let mut publishing = sink.publish(&batch);
+    let waited = tokio::time::timeout(Duration::from_secs(7), &mut publishing);
+    assert!(
+        waited.await.is_err(),
+        "how long to wait is for deliver to say"
+    );
+
+    // A broker that comes back with other credentials looks like this to librdkafka.
+    let refused = async {
+        loop {
+            let error = KafkaError::Global(RDKafkaErrorCode::Authentication);
+            context.error(error, "invalid credentials");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let error = tokio::select! {
+        outcome = publishing => outcome.unwrap_err(),
+        () = refused => unreachable!(),
+        () = tokio::time::sleep(Duration::from_secs(30)) => panic!("it waits for ever"),
+    };
+    assert_eq!(error.failed.len(), 2);
+    for (_, error) in &error.failed {
+        assert_eq!(error.class, ErrorClass::Configuration);
+        assert!(error.message.contains("invalid credentials"), "{error}");
+    }
 }
 
 #[tokio::test]

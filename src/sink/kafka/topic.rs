@@ -71,7 +71,11 @@ pub(super) fn find(client: &Client<Context>, config: &KafkaConfig) -> Result<Top
         if let Some(trouble) = client.context().trouble() {
             return Err(SinkError::new(
                 trouble.class,
-                format!("{} refuse this sink: {}", at(config), trouble.message),
+                format!(
+                    "the brokers {} refuse this sink: {}",
+                    at(config),
+                    trouble.message
+                ),
             ));
         }
         if Instant::now() >= deadline {
@@ -122,7 +126,8 @@ fn ask(client: &Client<Context>, config: &KafkaConfig) -> Result<Topic, SinkErro
     })
 }
 
-fn refused(config: &KafkaConfig, code: Code) -> SinkError {
+/// An error code in words, with what to do where that is known.
+pub(super) fn refused(config: &KafkaConfig, code: Code) -> SinkError {
     let topic = &config.topic;
     let advice = match code {
         Code::UnknownTopicOrPartition | Code::UnknownTopic => {

@@ -61,13 +61,11 @@ pub(super) fn options(config: &NatsConfig) -> Result<ConnectOptions, SinkError> 
         .ping_interval(PING_INTERVAL)
         .request_timeout(Some(ANSWER_TIMEOUT));
     if let Some(path) = &config.credentials_file {
-        let text = secret("credentials_file", path)?;
+        // The client library wants the line end after the last line.
+        let text = secret("credentials_file", path)? + "\n";
         options = options.credentials(&text).map_err(|_| {
-            wrong(
-                "credentials_file",
-                path,
-                "holds no user credentials (JWT and seed)",
-            )
+            let what = "holds no user credentials (JWT and seed)";
+            wrong("credentials_file", path, what)
         })?;
     }
     if let Some(path) = &config.token_file {
@@ -183,6 +181,21 @@ mod tests {
             let error = options(&config(&more)).err().unwrap();
             assert_eq!(error.class, ErrorClass::Configuration);
             assert!(error.message.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn user_credentials_are_taken_with_and_without_a_last_line_end() {
+        // The seed of the bytes 0 to 31, which opens nothing.
+        let text = "-----BEGIN NATS USER JWT-----\ne30.e30.e30\n------END NATS USER JWT------\n\n\
+            -----BEGIN USER NKEY SEED-----\n\
+            SUAAAAICAMCAKBQHBAEQUCYMBUHA6EARCIJRIFIWC4MBSGQ3DQOR4H776Y\n\
+            ------END USER NKEY SEED------";
+        for end in ["", "\n", "\r\n"] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), format!("{text}{end}")).unwrap();
+            let more = format!(", credentials_file: '{}'", file.path().display());
+            options(&config(&more)).map(drop).unwrap();
         }
     }
 
