@@ -3,10 +3,11 @@
 //! Adding a type here is the first half of adding a sink; `sink::create` is the other.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::units::Span;
@@ -63,10 +64,57 @@ pub struct KafkaConfig {
     /// Any librdkafka option by its own name; one that ends in `_file` is read from that file
     /// (`sasl.password_file`). Options that would break the promise are refused.
     #[serde(default)]
-    pub options: BTreeMap<String, Value>,
+    #[schemars(with = "BTreeMap<String, Value>")]
+    pub options: KafkaOptions,
     /// Allows a plaintext connection to another machine.
     #[serde(default)]
     pub allow_insecure: bool,
+}
+
+/// librdkafka options. Whoever prints them sees three stars for what may be a secret.
+#[derive(Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct KafkaOptions(BTreeMap<String, Value>);
+
+/// In the name of each librdkafka option that holds a secret, and not the name of a file.
+const SECRET_WORDS: [&str; 5] = [
+    "password",
+    "passphrase",
+    "secret",
+    "pem",
+    "oauthbearer.config",
+];
+
+impl KafkaOptions {
+    fn shown(&self) -> BTreeMap<&String, Value> {
+        let secret = |name: &str| {
+            !name.ends_with("_file") && SECRET_WORDS.iter().any(|word| name.contains(word))
+        };
+        let shown = self.0.iter().map(|(name, value)| match secret(name) {
+            true => (name, Value::from("***")),
+            false => (name, value.clone()),
+        });
+        shown.collect()
+    }
+}
+
+impl std::ops::Deref for KafkaOptions {
+    type Target = BTreeMap<String, Value>;
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KafkaOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shown().fmt(f)
+    }
+}
+
+impl Serialize for KafkaOptions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.shown().serialize(serializer)
+    }
 }
 
 /// A NATS JetStream stream.

@@ -224,7 +224,17 @@ fn scheme(
     allow_insecure: bool,
     wrong: &mut Vec<String>,
 ) {
+    let authority = |rest: &str| {
+        rest.split(['/', '?', '#'])
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
     match url.split_once("://") {
+        Some((_, rest)) if authority(rest).contains('@') => wrong.push(format!(
+            "`{key}` must not hold a user or password, because an address is shown; what needs one \
+             has keys of its own for it"
+        )),
         Some((scheme, rest)) if scheme == secure && !rest.is_empty() => {}
         Some((scheme, rest)) if scheme == open && !rest.is_empty() => {
             if !allow_insecure && !is_loopback(rest) {

@@ -126,7 +126,7 @@ fn common(config: &KafkaConfig, options: &BTreeMap<String, String>) -> ClientCon
 /// The operator's options as text, with the files read.
 fn resolve(config: &KafkaConfig) -> Result<BTreeMap<String, String>, SinkError> {
     let mut options = BTreeMap::new();
-    for (name, value) in &config.options {
+    for (name, value) in config.options.iter() {
         let text = match value {
             Value::String(text) => text.clone(),
             Value::Number(number) => number.to_string(),

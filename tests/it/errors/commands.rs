@@ -206,6 +206,19 @@ fn the_printed_configuration_hides_the_secret_wherever_it_came_from() {
             "{output}"
         );
     }
+    let kafka = "- {name: k, type: kafka, brokers: ['localhost:1'], topic: t, options: {\
+        sasl.password: CANARY, ssl.key.password: CANARY, ssl.key.pem: CANARY, \
+        sasl.oauthbearer.client.secret: CANARY, sasl.username: shown, ssl.key.password_file: shown}}";
+    let kafka = format!("{}\n  - name: local", kafka.replace("CANARY", CANARY));
+    std::fs::write(&path, changed(folder.path(), "- name: local", &kafka)).unwrap();
+    let (code, output, said) = command(&arguments);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    let printed: Value = serde_norway::from_str(&output).unwrap();
+    for (option, value) in printed["sinks"][0]["options"].as_object().unwrap() {
+        let shown = ["sasl.username", "ssl.key.password_file"].contains(&option.as_str());
+        assert_eq!(value, if shown { "shown" } else { "***" }, "{option}");
+    }
+    assert!(!output.contains(CANARY), "{output}");
     assert!(!folder.path().join("journal.db").exists(), "it only prints");
 }
 

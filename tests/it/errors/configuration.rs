@@ -275,6 +275,29 @@ fn an_admin_port_in_use_is_named() {
 }
 
 #[test]
+fn an_address_with_credentials_is_refused_without_showing_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let nats = format!(
+        "- {{name: n, type: nats, url: 'nats://localhost:1,nats://u:{CANARY}@localhost:2', stream: s, subject_prefix: p}}\n  - name: local"
+    );
+    for (part, by, word) in [
+        ("url: ws://", format!("url: ws://u:{CANARY}@"), "`feed.url`"),
+        (
+            "url: http://",
+            format!("url: http://{CANARY}@"),
+            "`reconcile.url`",
+        ),
+        ("- name: local", nats, "`sinks[0].url`"),
+    ] {
+        let line = refused(folder.path(), &changed(folder.path(), part, &by), 64);
+        assert!(
+            line.contains(word) && line.contains("must not hold"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn plaintext_to_another_machine_is_refused_unless_it_is_allowed_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let kafka =

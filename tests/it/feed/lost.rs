@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use onboarding_bridge::simulator::{AuthMode, EXAMPLE_KEY, Options, SubscribeMode};
+use onboarding_bridge::simulator::{AuthMode, EXAMPLE_KEY, EnterpriseForm, Options, SubscribeMode};
 use tokio::time::{Instant, timeout};
 
 use super::{reasons, users};
@@ -161,4 +161,46 @@ async fn a_rotated_key_needs_no_restart() {
     assert_eq!((stats.auth_ok, stats.auth_failed), (2, 0));
     let log = line.end().await.log;
     assert!(!log.contains("second-example-key") && !log.contains(EXAMPLE_KEY));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_beyond_every_bound_ends_the_connection_and_the_list_repairs() {
+    let line = Line::listening(users(5), "max_frame_bytes: 4KiB", "").await;
+    line.control.step(3).await;
+    line.heard(3);
+    // Sixteen times the limit is the most that is read to its end.
+    line.control.send_raw_text("x".repeat(64 * 1024 + 1)).await;
+    line.control.change_silently(3);
+    line.subscribed(2).await;
+    line.control.step(3).await;
+    line.heard(6);
+    assert_eq!(reasons(&line.healed_windows(2)), ["start", "protocol"]);
+    assert_eq!(line.lost("protocol"), 1.0);
+    line.end().await.assert_repaired();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_form_of_flag_and_reply_that_the_vendor_documents_will_do() {
+    let forms = [
+        (EnterpriseForm::Boolean, "boolean", false),
+        (EnterpriseForm::String, "string", false),
+        (EnterpriseForm::Any, "boolean", true),
+    ];
+    for (enterprise, flag, old_replies) in forms {
+        let options = Options {
+            enterprise,
+            old_replies,
+            // Messages right behind the reply, as the first ones of a connection.
+            snapshot: true,
+            ..users(5)
+        };
+        let line = Line::start(options, &format!("enterprise_flag: {flag}"), "").await;
+        line.bridge.wait_ready();
+        line.listed("success", 1.0);
+        line.control.step(3).await;
+        line.heard(8);
+        assert_eq!(line.control.stats().auth_failed, 0);
+        assert_eq!(line.bridge.metric_sum("feed_reconnects_total"), 0.0);
+        line.end().await.assert_repaired();
+    }
 }
