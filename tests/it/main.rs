@@ -11,6 +11,7 @@ mod golden;
 mod kafka;
 mod nats;
 mod outage;
+mod privacy;
 mod restart;
 mod sink_contract;
 mod smoke;

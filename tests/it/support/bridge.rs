@@ -86,12 +86,18 @@ fn program() -> &'static str {
 impl Bridge {
     /// Writes the configuration into the folder and starts the program; it may still fail.
     pub(crate) fn spawn(folder: &Path, yaml: &str) -> Self {
+        Self::spawn_with(folder, yaml, &[])
+    }
+
+    /// As [`spawn`](Self::spawn), with these variables in its environment.
+    fn spawn_with(folder: &Path, yaml: &str, variables: &[(&str, &str)]) -> Self {
         let path = folder.join("bridge.yaml");
         std::fs::write(&path, yaml).unwrap();
         let log = folder.join(format!("{}.log", super::unique("bridge")));
         let child = Command::new(program())
             .args(["run", "--config"])
             .arg(path)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log).unwrap())
@@ -106,7 +112,12 @@ impl Bridge {
 
     /// Starts the program and waits for its admin port.
     pub(crate) fn start(folder: &Path, yaml: &str) -> Self {
-        let mut bridge = Self::spawn(folder, yaml);
+        Self::start_with(folder, yaml, &[])
+    }
+
+    /// As [`start`](Self::start), with these variables in its environment.
+    pub(crate) fn start_with(folder: &Path, yaml: &str, variables: &[(&str, &str)]) -> Self {
+        let mut bridge = Self::spawn_with(folder, yaml, variables);
         let address = super::eventually("the admin port", || {
             if let Some(status) = bridge.child.try_wait().unwrap() {
                 panic!("the bridge has ended with {status}: {}", bridge.log());
