@@ -11,6 +11,7 @@
 //! acknowledged, or what is a durable dead letter. A sink that fails halts or tries again by itself;
 //! neither the feed nor another sink waits for it.
 
+mod batch;
 mod status;
 
 use std::collections::{BTreeSet, HashSet};
@@ -18,20 +19,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::backoff::Backoff;
-use crate::event::{EventId, Record, Timestamp};
-use crate::journal::{DeadLetter, Handle, JournalError, Tail};
-use crate::metrics::{REASON_SINK, SinkMetrics, SinkState};
+use crate::event::{EventId, Timestamp};
+use crate::journal::{Handle, JournalError, Tail};
+use crate::metrics::{SinkMetrics, SinkState};
 use crate::shutdown::Stop;
-use crate::sink::{ErrorClass, PublishError, Sink, SinkError};
+use crate::sink::{ErrorClass, Sink, SinkError};
 
 pub use status::{SinkReport, SinkStatus};
-
-/// Records in one batch at most, and their bytes.
-const BATCH_RECORDS: usize = 2048;
-const BATCH_BYTES: usize = 1024 * 1024;
 
 /// First and longest bound of the wait after something that may pass.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
@@ -41,9 +38,6 @@ const HALTED_WAIT: Duration = Duration::from_secs(10);
 
 /// A sink that does not answer to `open` or `held` for so long is tried anew.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// A batch without an acknowledgement for so long is worth a word.
-const STALLED: Duration = Duration::from_secs(10);
 
 /// A sink gets so long to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -246,174 +240,6 @@ impl Deliver {
         }
         self.settled = true;
         Ok(())
-    }
-
-    async fn next(&mut self) -> Result<(), Pause> {
-        if self.last.borrow().is_some_and(|last| self.cursor >= last) {
-            return Err(Pause::Done);
-        }
-        if self.tail.committed() <= self.cursor {
-            // Nothing is beyond the cursor, so nothing there is of interest any more.
-            self.held.clear();
-        }
-        let batch = tokio::select! {
-            batch = self.tail.after(self.cursor, BATCH_RECORDS, BATCH_BYTES) => batch?,
-            changed = self.last.changed() => {
-                return if changed.is_ok() { Ok(()) } else { Err(Pause::Now) };
-            }
-        };
-        let Some(end) = batch.last().map(|record| record.position) else {
-            return Ok(());
-        };
-        let (missing, present): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|record| !self.is_there(record));
-        let started = Instant::now();
-        self.settled = false;
-        let outcome = if missing.is_empty() {
-            Ok(())
-        } else {
-            self.publish(&missing).await
-        };
-        self.metrics
-            .publish_duration
-            .observe(started.elapsed().as_secs_f64());
-        match outcome {
-            Ok(()) => {
-                self.acknowledged(missing.iter());
-                self.settled = true;
-            }
-            Err(error) => self.partly(&missing, error).await?,
-        }
-        self.passed(&present);
-        Ok(self.advance(end).await?)
-    }
-
-    /// Publishes, for as long as it takes; says so when it takes long.
-    async fn publish(&mut self, batch: &[Arc<Record>]) -> Result<(), PublishError> {
-        let mut publishing = self.sink.publish(batch);
-        if let Ok(outcome) = timeout(STALLED, &mut publishing).await {
-            return outcome;
-        }
-        let message = "no acknowledgement for some time; the destination may be away";
-        tracing::warn!(
-            sink = self.metrics.name,
-            "{message}; events are kept in the journal"
-        );
-        self.metrics.state(SinkState::Retrying);
-        self.status.failed(SinkState::Retrying, message);
-        let outcome = publishing.await;
-        if outcome.is_ok() {
-            tracing::info!(
-                sink = self.metrics.name,
-                "the destination acknowledges again"
-            );
-            self.metrics.state(SinkState::Delivering);
-            self.status.recovered();
-        }
-        outcome
-    }
-
-    /// Whether the destination already has this record, or never will.
-    fn is_there(&self, record: &Record) -> bool {
-        self.done.contains(&record.position) || self.held.contains(&record.event_id)
-    }
-
-    /// The cursor moves past records that were there already.
-    fn passed(&mut self, present: &[Arc<Record>]) {
-        for record in present {
-            if self.held.remove(&record.event_id) {
-                self.metrics.skipped_held.inc();
-            }
-        }
-    }
-
-    /// Some records were not acknowledged: sorts them by what is to be done. `Ok` when none is left
-    /// to be tried again.
-    async fn partly(&mut self, batch: &[Arc<Record>], error: PublishError) -> Result<(), Pause> {
-        let mut failed: Vec<Option<SinkError>> = vec![None; batch.len()];
-        for (index, error) in error.failed {
-            failed[index] = Some(error);
-        }
-        let acknowledged = batch
-            .iter()
-            .zip(&failed)
-            .filter(|(_, error)| error.is_none());
-        self.acknowledged(acknowledged.map(|(record, _)| record));
-        let mut first: Option<(u64, SinkError)> = None;
-        for (record, error) in batch.iter().zip(failed) {
-            match error {
-                Some(error) if error.class == ErrorClass::Record => {
-                    self.dead_letter(record, &error).await?;
-                    self.done.insert(record.position);
-                }
-                Some(error) => {
-                    first.get_or_insert((record.position, error));
-                }
-                None => {
-                    self.done.insert(record.position);
-                }
-            }
-        }
-        match first {
-            None => {
-                self.settled = true;
-                Ok(())
-            }
-            Some((position, error)) => {
-                self.advance(position - 1).await?;
-                Err(Pause::Sink(error))
-            }
-        }
-    }
-
-    async fn dead_letter(
-        &mut self,
-        record: &Record,
-        error: &SinkError,
-    ) -> Result<(), JournalError> {
-        self.metrics.error(ErrorClass::Record);
-        tracing::error!(
-            sink = self.metrics.name,
-            event_id = %record.event_id,
-            position = record.position,
-            reason = error.message,
-            "the destination refuses this record for good; it is set aside as a dead letter"
-        );
-        let letter = DeadLetter {
-            at: (self.clock)(),
-            stage: self.metrics.name.clone(),
-            reason: REASON_SINK,
-            detail: error.message.clone(),
-            event: Some((record.position, record.event_id)),
-            body: Some(record.body.clone()),
-        };
-        // Durable before the cursor moves past it.
-        self.journal.dead_letter_durably(letter).await
-    }
-
-    fn acknowledged<'a>(&self, records: impl Iterator<Item = &'a Arc<Record>>) {
-        let now = (self.clock)();
-        let mut count = 0;
-        for record in records {
-            let since = record.occurred_at.unwrap_or(record.received_at);
-            self.metrics
-                .event_lag
-                .observe(now.seconds_since(since).max(0.0));
-            count += 1;
-        }
-        if count > 0 {
-            self.metrics.published.inc_by(count);
-            self.metrics.last_success.set(now.as_seconds());
-        }
-    }
-
-    async fn advance(&mut self, position: u64) -> Result<(), JournalError> {
-        self.cursor = self.cursor.max(position);
-        self.done = self.done.split_off(&(self.cursor + 1));
-        self.status.delivered(self.cursor);
-        self.journal
-            .advance(self.start.index, self.cursor, false)
-            .await
     }
 
     /// Says what failed, and how long to wait.
