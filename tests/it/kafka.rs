@@ -1,7 +1,6 @@
 //! The Kafka sink where it differs from the others: errors and their classes, limits of the topic, a
 //! broker that goes away, and the record as Kafka's own Java client sees it.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,32 +11,13 @@ use onboarding_bridge::sink::{ErrorClass, Sink};
 use serde_json::Value;
 
 use crate::support::beds::OwnBed;
+use crate::support::oracle::read_by_java;
 use crate::support::records::{HOSTILE_KEYS, record, record_at, records};
 use crate::support::{beds, unique};
 
 fn sink(brokers: &str, topic: &str, options: &str) -> KafkaSink {
     let text = format!("{{name: k, brokers: ['{brokers}'], topic: {topic}, options: {options}}}");
     KafkaSink::new(&serde_norway::from_str(&text).unwrap()).unwrap()
-}
-
-/// The topic as Apache's own client reads it.
-fn read_by_java(brokers: &str, topic: &str) -> Vec<Value> {
-    let output = Command::new("java")
-        .arg("-cp")
-        .arg(beds::kafka_classpath())
-        .arg(beds::path("ReadTopic.java"))
-        .args([brokers, topic])
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
 }
 
 /// The numbers of the records in the order of their offsets; for topics of one partition.

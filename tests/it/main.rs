@@ -2,8 +2,9 @@
 //! tests start what they need by tests/beds, and fail if they cannot: nothing is skipped.
 #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
 
+mod end_to_end;
 mod kafka;
-mod smoke;
 mod nats;
+mod smoke;
 mod sink_contract;
 mod support;

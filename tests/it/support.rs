@@ -2,6 +2,8 @@
 
 pub(crate) mod beds;
 pub(crate) mod bridge;
+pub(crate) mod course;
+pub(crate) mod oracle;
 pub(crate) mod records;
 
 pub(crate) use bridge::eventually;
