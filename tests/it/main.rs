@@ -5,6 +5,7 @@
 mod end_to_end;
 mod kafka;
 mod nats;
+mod outage;
 mod restart;
 mod smoke;
 mod sink_contract;
