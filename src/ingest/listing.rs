@@ -187,9 +187,13 @@ impl Ingest {
             };
             after = Some(*last);
             for (user, key, state) in page {
-                let present = !state.removed;
-                known += usize::from(present);
-                if present && state.position <= listing.position && !listing.seen.contains(&user) {
+                known += usize::from(!state.removed);
+                if listing.seen.contains(&user) {
+                    continue;
+                }
+                // The file may be behind what was handed to it, where the journal is full.
+                let state = self.users.get(&user)?.unwrap_or(state);
+                if !state.removed && state.position <= listing.position {
                     absent.push((user, key, state));
                 }
             }
