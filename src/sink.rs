@@ -114,6 +114,15 @@ pub struct PublishError {
     pub failed: Vec<(usize, SinkError)>,
 }
 
+impl PublishError {
+    /// No record of a batch of this length is known to be durable, all for the same reason.
+    pub fn of_all(records: usize, error: &SinkError) -> Self {
+        Self {
+            failed: (0..records).map(|index| (index, error.clone())).collect(),
+        }
+    }
+}
+
 /// Makes the sink that a configuration names; it connects only when it is opened.
 ///
 /// # Errors

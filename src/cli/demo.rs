@@ -12,7 +12,7 @@ mod tally;
 use std::io::Write;
 use std::time::Duration;
 
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, Interval, interval, timeout};
 
 use super::Failed;
 use crate::app::AppError;
@@ -86,12 +86,7 @@ async fn play(args: &Args, stage: &mut Stage, show: &mut Show) -> Result<(), Fai
     let mut ticks = interval(Duration::from_millis(100));
     let (mut closed, mut gapped) = (false, false);
     loop {
-        tokio::select! {
-            seen = stage.consumers.next() => show.seen(seen?)?,
-            _ = ticks.tick() => {}
-            ended = stage.bridge.join_next() => return Err(ended_early(ended)),
-        }
-        show.look(stage)?;
+        turn(stage, show, &mut ticks).await?;
         #[allow(clippy::cast_precision_loss, reason = "a progress needs no more")]
         let progress = match args.events {
             Some(events) => control.stats().events_sent as f64 / events as f64,
@@ -119,16 +114,21 @@ async fn play(args: &Args, stage: &mut Stage, show: &mut Show) -> Result<(), Fai
 async fn settle(stage: &mut Stage, show: &mut Show) -> Result<(), Failed> {
     let mut ticks = interval(Duration::from_millis(100));
     loop {
-        tokio::select! {
-            seen = stage.consumers.next() => show.seen(seen?)?,
-            _ = ticks.tick() => {}
-            ended = stage.bridge.join_next() => return Err(ended_early(ended)),
-        }
-        show.look(stage)?;
+        turn(stage, show, &mut ticks).await?;
         if stage.is_settled()? && Tally::take(stage)?.adds_up() {
             return Ok(());
         }
     }
+}
+
+/// Shows the next record, or looks again when it is time.
+async fn turn(stage: &mut Stage, show: &mut Show, ticks: &mut Interval) -> Result<(), Failed> {
+    tokio::select! {
+        seen = stage.consumers.next() => show.seen(seen?)?,
+        _ = ticks.tick() => {}
+        ended = stage.bridge.join_next() => return Err(ended_early(ended)),
+    }
+    show.look(stage)
 }
 
 fn ended_early(ended: Option<Result<Result<(), AppError>, tokio::task::JoinError>>) -> Failed {

@@ -1,3 +1,5 @@
+//! The journal on a real file: restart, pruning, a full file, two processes. No mock of the disk.
+
 use std::time::Duration;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The vendor's oddities, one test each. Pure: no clock, no I/O.
+
 use serde_json::json;
 
 use super::*;

@@ -132,9 +132,7 @@ impl Sink for FileSink {
                 (Target::Path(path), opened) => append(path, opened, &lines),
             })
             .await
-            .map_err(|error| PublishError {
-                failed: (0..batch.len()).map(|i| (i, error.clone())).collect(),
-            })
+            .map_err(|error| PublishError::of_all(batch.len(), &error))
         }
         .boxed()
     }

@@ -159,9 +159,7 @@ impl Sink for KafkaSink {
         async move {
             match &self.opened {
                 Some((client, _)) => publish::publish(client, &self.config, batch).await,
-                None => Err(PublishError {
-                    failed: (0..batch.len()).map(|index| (index, not_open())).collect(),
-                }),
+                None => Err(PublishError::of_all(batch.len(), &not_open())),
             }
         }
         .boxed()

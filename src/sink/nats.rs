@@ -96,9 +96,7 @@ impl Sink for NatsSink {
         async move {
             match &self.opened {
                 Some((connection, _)) => publish::publish(connection, &self.config, batch).await,
-                None => Err(PublishError {
-                    failed: (0..batch.len()).map(|index| (index, not_open())).collect(),
-                }),
+                None => Err(PublishError::of_all(batch.len(), &not_open())),
             }
         }
         .boxed()

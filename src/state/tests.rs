@@ -1,3 +1,5 @@
+//! What is news, what a repeat, and what its id is. Pure: no clock, no I/O.
+
 use serde_json::json;
 
 use super::*;
