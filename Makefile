@@ -17,6 +17,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
 TOOL_CACHE ?= .cache
+CHAOS_MINUTES ?= 60
 CACHE := $(abspath $(TOOL_CACHE))
 export ONBOARDING_BRIDGE_BED_CACHE ?= $(CACHE)/beds
 
@@ -44,8 +45,8 @@ clean: ## remove what was built; the tools in .cache/ stay
 
 ## Checks, cheapest first
 
-.PHONY: test lint unit it
-test: lint compose-check unit it ## everything that must pass before a change lands
+.PHONY: test lint unit it fuzz chaos-short chaos
+test: lint compose-check unit fuzz it chaos-short ## everything that must pass before a change lands
 	@echo 'make test: all passed'
 
 lint: fmt-check shell-check dockerfile-check clippy doc deny ## format, shell, Dockerfile, clippy, rustdoc, licences
@@ -57,6 +58,37 @@ unit: ## unit and documentation tests, no servers
 it: ## integration tests against a real Kafka and a real NATS
 	cargo test --locked --test it --no-run
 	tests/beds/run.sh cargo test --locked --test it
+
+FUZZ_TARGETS := frames config subject state journal
+FUZZ_SECONDS ?= 0
+
+# Without FUZZ_SECONDS a fixed number of inputs from a fixed seed, so that a change is judged by what
+# it changed and not by libFuzzer's luck of the day.
+fuzz: ## feed each reader with made-up input, always the same, or other for FUZZ_SECONDS each (fuzz/README.md)
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/fuzz/rustc.sh cargo build --locked --example fuzz
+	for name in $(FUZZ_TARGETS); do
+	  log=target/fuzz/$$name.log
+	  runs=200000
+	  if [ $$name = journal ]; then runs=1000; fi # each is a file of its own
+	  if [ $(FUZZ_SECONDS) -gt 0 ]; then
+	    found=target/fuzz/found/$$name until=-max_total_time=$(FUZZ_SECONDS)
+	  else
+	    found=target/fuzz/fixed/$$name until="-runs=$$runs -seed=1 -reload=0"
+	    rm -rf "$$found"
+	  fi
+	  mkdir -p "$$found"
+	  echo "fuzz $$name $$until"
+	  FUZZ_TARGET=$$name target/debug/examples/fuzz "$$found" fuzz/corpus/$$name $$until \
+	    -timeout=10 -rss_limit_mb=1024 -max_len=4096 \
+	    -artifact_prefix=target/fuzz/$$name- > $$log 2>&1 || { tail -n 40 $$log; exit 1; }
+	  tail -n 1 $$log
+	done
+
+chaos-short: ## faults of every kind for some minutes, and an oracle (docs/chaos.md)
+	cargo test --locked --test chaos -- --seed 1
+
+chaos: ## the same for CHAOS_MINUTES (60), from SEED on (random)
+	cargo test --locked --test chaos -- --minutes $(CHAOS_MINUTES) $(if $(SEED),--seed $(SEED)) --json target/chaos.json
 
 .PHONY: fmt-check shell-check dockerfile-check clippy doc deny compose-check
 fmt-check: ## is the Rust code formatted?

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use crate::deliver::{SinkReport, SinkStatus};
 use crate::event::Timestamp;
 use crate::feed::budget::Budget;
-use crate::journal::{Handle, JournalError, Window};
+use crate::journal::{Blocked, Handle, JournalError, Window};
 use crate::metrics::Metrics;
 
 /// Blind windows that `/status` shows.
@@ -90,6 +90,8 @@ pub struct JournalReport {
     pub bytes: i64,
     /// Bytes that may be used.
     pub capacity_bytes: i64,
+    /// Why it takes no events at this moment, if it does not: `full`, `disk_full` or `locked`.
+    pub blocked: Option<&'static str>,
 }
 
 impl Status {
@@ -134,6 +136,7 @@ impl Status {
                 records: journal.records.get(),
                 bytes: journal.bytes.get(),
                 capacity_bytes: journal.capacity.get(),
+                blocked: self.journal.blocked().borrow().map(Blocked::as_str),
             },
             sinks: self.sinks.iter().map(|sink| sink.report()).collect(),
         })

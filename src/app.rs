@@ -45,7 +45,8 @@ impl AppError {
         match self {
             Self::Configuration(_) => 64,
             Self::Unavailable(_) => 69,
-            Self::Defect(_) | Self::Journal(JournalError::Panicked) => 70,
+            Self::Defect(_) => 70,
+            Self::Journal(error) if error.is_defect() => 70,
             Self::Journal(_) => 74,
         }
     }
@@ -84,6 +85,8 @@ enum Ended {
     Reconcile,
     Deliver(Result<(), JournalError>),
     Writer(Result<(), JournalError>),
+    /// What ingest gave to the journal is durable, if it could be.
+    Synced(Result<(), JournalError>),
 }
 
 impl App {
@@ -133,7 +136,14 @@ impl App {
         loop {
             tokio::select! {
                 ended = tasks.join_next() => match ended {
-                    Some(ended) => running.ended(ended).await,
+                    Some(ended) => {
+                        // Aside, because a disk without room may let it wait.
+                        if matches!(ended, Ok(Ended::Ingest(Ok(())))) {
+                            let journal = running.journal.clone();
+                            tasks.spawn(async move { Ended::Synced(journal.sync().await) });
+                        }
+                        running.ended(ended);
+                    }
                     None => break,
                 },
                 () = stop.draining(), if matches!(phase, Phase::Running) => {
@@ -142,15 +152,18 @@ impl App {
                     phase = Phase::Draining(Instant::now() + self.drain);
                 }
                 () = stop.now(), if !matches!(phase, Phase::Ending) => {
-                    running.stopper.now();
+                    running.now();
                     phase = Phase::Ending;
                 }
                 () = phase.deadline() => {
                     tracing::warn!("the time to drain is over; what is left stays in the journal");
-                    running.stopper.now();
+                    running.now();
                     phase = Phase::Ending;
                 }
             }
+        }
+        if let Some(AppError::Journal(error)) = &running.failure {
+            error.note(&self.lock);
         }
         drop(self.lock);
         running.failure.map_or(Ok(()), Err)?;
@@ -197,16 +210,22 @@ struct Running {
 }
 
 impl Running {
-    async fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+    /// Asks everything to end at once; the journal waits for no room any more.
+    fn now(&self) {
+        self.stopper.now();
+        self.journal.hurry();
+    }
+
+    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
         match ended {
             Err(panic) => {
                 self.failure.get_or_insert(AppError::Defect(task(&panic)));
-                self.stopper.now();
+                self.now();
             }
-            Ok(Ended::Ingest(Ok(()))) => {
-                self.ingesting = false;
+            Ok(Ended::Ingest(Ok(()))) => self.ingesting = false,
+            Ok(Ended::Synced(synced)) => {
                 // A writer that fails reports itself.
-                if self.journal.sync().await.is_ok() {
+                if synced.is_ok() {
                     self.last.send_replace(Some(self.journal.committed()));
                 }
             }
@@ -219,11 +238,11 @@ impl Running {
                 if self.failure.is_none() || !matches!(error, JournalError::Closed) {
                     self.failure = Some(AppError::Journal(error));
                 }
-                self.stopper.now();
+                self.now();
             }
         }
         if self.failure.is_some() || (self.delivering == 0 && !self.ingesting) {
-            self.journal.close().await;
+            self.journal.close();
         }
     }
 }

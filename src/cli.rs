@@ -4,6 +4,9 @@
 
 mod check;
 mod demo;
+mod journal;
+mod letters;
+mod replay;
 mod run;
 mod schema;
 mod simulate;
@@ -16,6 +19,8 @@ use clap::{Parser, Subcommand};
 
 use crate::app::AppError;
 use crate::config::ConfigError;
+use crate::event::Timestamp;
+use crate::journal::JournalError;
 use crate::telemetry;
 
 /// Exit codes, as the help and the README document them.
@@ -54,6 +59,32 @@ enum Command {
     #[command(after_help = "Example:
   onboarding-bridge check --config bridge.yaml --json")]
     Check(check::Args),
+    /// Set a sink's cursor back, so that it gets again what its destination has lost
+    #[command(
+        after_help = "The destination is asked what it holds, and only the rest is published \
+        again, in order; what comes again comes after what it kept. Records reach back as far as \
+        journal.retention.
+
+Example:
+  onboarding-bridge replay --config bridge.yaml --sink kafka --since 2h --dry-run
+  onboarding-bridge replay --config bridge.yaml --sink kafka --since 2024-05-29T17:00:00Z"
+    )]
+    Replay(replay::Args),
+    /// Look into the journal: figures, records
+    #[command(
+        subcommand,
+        after_help = "Example:
+  onboarding-bridge journal stats --config bridge.yaml"
+    )]
+    Journal(journal::Args),
+    /// Look at what was set aside, publish it again, or drop it
+    #[command(
+        subcommand,
+        after_help = "Example:
+  onboarding-bridge dead-letters list --config bridge.yaml
+  onboarding-bridge dead-letters replay --all --stage kafka --config bridge.yaml"
+    )]
+    DeadLetters(letters::Args),
     /// Print the schema of the configuration
     #[command(after_help = "Example:
   onboarding-bridge schema config > bridge.schema.json")]
@@ -79,6 +110,10 @@ enum Failed {
     Config(#[from] ConfigError),
     #[error("{0}")]
     App(#[from] AppError),
+    #[error("{0}")]
+    Journal(#[from] JournalError),
+    #[error("{0}")]
+    Usage(String),
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),
     /// The command itself has said what is wrong.
@@ -89,7 +124,9 @@ enum Failed {
 impl Failed {
     const fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => 64,
+            Self::Config(_) | Self::Usage(_) => 64,
+            Self::Journal(error) if error.is_defect() => 70,
+            Self::Journal(_) => 74,
             Self::App(error) => error.exit_code(),
             Self::Output(_) => 74,
             Self::Said(code) => *code,
@@ -140,9 +177,31 @@ async fn dispatch(command: Command) -> Result<(), Failed> {
         Command::Demo(args) => demo::run(args).await,
         Command::Simulate(args) => simulate::run(*args).await,
         Command::Check(args) => check::run(args).await,
+        Command::Replay(args) => replay::run(&args),
+        Command::Journal(args) => journal::run(&args),
+        Command::DeadLetters(args) => letters::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Metrics => schema::metrics(),
     }
+}
+
+/// Prints to standard output; a reader that has had enough is no error.
+fn print(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Failed> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        printed => Ok(printed?),
+    }
+}
+
+/// A moment: RFC 3339, or a span before now.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(span) = humantime::parse_duration(text) {
+        return Ok(Timestamp::now().minus(span));
+    }
+    Timestamp::parse(text).ok_or_else(|| {
+        "expected RFC 3339, such as 2024-05-29T17:00:00Z, or a span such as 2h".to_owned()
+    })
 }
 
 /// One line on stderr: what, where, what to do.
@@ -157,21 +216,40 @@ mod tests {
 
     use super::*;
 
+    /// The commands at the ends of the tree.
+    fn leaves(command: &clap::Command) -> Vec<clap::Command> {
+        let below: Vec<_> = command
+            .get_subcommands()
+            .filter(|command| command.get_name() != "help")
+            .flat_map(|below| {
+                let mut leaves = leaves(below);
+                leaves.push(below.clone());
+                leaves
+            })
+            .collect();
+        below
+    }
+
     #[test]
     fn every_command_has_help_with_an_example() {
         let mut cli = Cli::command();
         cli.build();
-        for command in cli
-            .get_subcommands()
-            .filter(|command| command.get_name() != "help")
-        {
-            let help = command.clone().render_long_help().to_string();
-            assert!(
-                help.contains("Example:\n  "),
-                "{} has no example",
-                command.get_name()
-            );
+        let commands = leaves(&cli);
+        assert!(commands.len() > 8, "nested ones too");
+        for mut command in commands {
+            let help = command.render_long_help().to_string();
+            let name = command.get_name();
+            assert!(help.contains("Example:\n  "), "{name} has no example");
         }
         cli.debug_assert();
+    }
+
+    #[test]
+    fn a_moment_is_a_time_or_a_span_before_now() {
+        let time = "2024-05-29T17:00:00.000000000Z";
+        assert_eq!(moment(time).unwrap().to_string(), time);
+        let ago = Timestamp::now().seconds_since(moment("2h").unwrap());
+        assert!((7199.0..7300.0).contains(&ago), "{ago}");
+        assert!(moment("yesterday").is_err());
     }
 }

@@ -161,15 +161,30 @@ pub struct JournalConfig {
     /// The SQLite file; created with mode 0600 if it is absent.
     #[serde(default = "default_journal_path")]
     pub path: PathBuf,
-    /// The feed is no longer read when the file has this size.
+    /// The journal takes no more events when the file has this size; its log beside it takes up to 64MiB.
     #[serde(default = "gibibytes::<8>")]
     pub max_bytes: Size,
+    /// What becomes of events while the journal takes none (its limit, or a full disk): `block` leaves
+    /// the feed unread until there is room, `drop_newest` reads on, drops and counts them.
+    #[serde(default)]
+    pub when_full: WhenFull,
     /// Records that every sink has are kept until they are this old, so that a new sink gets them.
     #[serde(default = "hours::<24>")]
     pub retention: Span,
     /// Commits come at most this often; 0: as soon as the last one is done.
     #[serde(default = "seconds::<0>")]
     pub commit_interval: Span,
+}
+
+/// What becomes of events while the journal takes none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// The feed is not read until there is room; nothing that was read is lost.
+    #[default]
+    Block,
+    /// They are dropped and counted; a blind window covers them, and the list repairs the states.
+    DropNewest,
 }
 
 /// What may leave the process.

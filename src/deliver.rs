@@ -12,35 +12,57 @@
 //! neither the feed nor another sink waits for it.
 
 mod batch;
+#[cfg(test)]
+mod model;
+mod notices;
+mod side;
 mod status;
+mod twins;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::backoff::Backoff;
+use crate::config::SinkConfig;
 use crate::event::{EventId, Timestamp};
 use crate::journal::{Handle, JournalError, Tail};
 use crate::metrics::{SinkMetrics, SinkState};
 use crate::shutdown::Stop;
 use crate::sink::{ErrorClass, Sink, SinkError};
+use twins::Twins;
 
 pub use status::{SinkReport, SinkStatus};
 
-/// First and longest bound of the wait after something that may pass.
-const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-
-/// An operator's mending is noticed at the latest after this time.
-const HALTED_WAIT: Duration = Duration::from_secs(10);
-
-/// A sink that does not answer to `open` or `held` for so long is tried anew.
+/// A sink that does not answer to `open` for so long is tried anew.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A sink gets so long to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How much at a time, and how long to wait after a failure.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Records in one batch at most.
+    pub batch_records: usize,
+    /// First and longest bound of the wait after something that may pass.
+    pub retry: (Duration, Duration),
+    /// An operator's mending is noticed at the latest after this time.
+    pub halted: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            batch_records: 2048,
+            retry: (Duration::from_millis(250), Duration::from_secs(10)),
+            halted: Duration::from_secs(10),
+        }
+    }
+}
 
 /// Where a sink stands at the start.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +75,8 @@ pub struct Start {
     pub clean: bool,
     /// How long the network gets to settle where something has.
     pub settle: Duration,
+    /// How much at a time, and how patiently.
+    pub pace: Pace,
 }
 
 /// One sink with its cursor.
@@ -76,6 +100,13 @@ pub struct Deliver {
     held: HashSet<EventId>,
     /// Positions beyond the cursor that this process has settled: acknowledged, or dead letters.
     done: BTreeSet<u64>,
+    side: side::Side,
+    herald: Option<notices::Herald>,
+    /// Nothing beyond this position was ever handed over, by this process or one before it.
+    handed: u64,
+    twins: Twins,
+    /// Whether this process has watched for late twins before.
+    watched: bool,
 }
 
 impl std::fmt::Debug for Deliver {
@@ -126,11 +157,19 @@ impl Deliver {
         last: watch::Receiver<Option<u64>>,
         clock: fn() -> Timestamp,
     ) -> Self {
+        // What a process before this one may have handed over is in the journal by now.
+        let handed = match start.clean {
+            true => start.cursor,
+            false => journal.committed(),
+        };
         Self {
             start,
             sink,
             journal: journal.clone(),
             tail: journal.tail(),
+            twins: Twins::new(metrics.clone(), Arc::clone(&status), journal.clone(), clock),
+            handed,
+            watched: false,
             metrics,
             status,
             stop,
@@ -140,7 +179,24 @@ impl Deliver {
             settled: start.clean,
             held: HashSet::new(),
             done: BTreeSet::new(),
+            side: side::Side::new(journal),
+            herald: None,
         }
+    }
+
+    /// Tells the sink's side channel too what the journal has to tell.
+    #[must_use]
+    pub fn with_notices(mut self, config: &SinkConfig) -> Self {
+        let (index, metrics) = (self.start.index, self.metrics.clone());
+        let status = Arc::clone(&self.status);
+        self.herald = Some(notices::Herald::new(
+            index,
+            config,
+            &self.journal,
+            metrics,
+            status,
+        ));
+        self
     }
 
     /// Delivers until everything is delivered after the end was announced, or until it must end.
@@ -148,7 +204,28 @@ impl Deliver {
     /// # Errors
     /// [`JournalError`]: the process cannot go on.
     pub async fn run(mut self) -> Result<(), JournalError> {
-        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let Some(herald) = self.herald.take() else {
+            return Box::pin(self.deliver()).await;
+        };
+        let (over, end) = oneshot::channel();
+        let stop = self.stop.clone();
+        let delivering = async {
+            let delivered = self.deliver().await;
+            drop(over);
+            delivered
+        };
+        let telling = async {
+            tokio::select! {
+                told = herald.run(end) => told,
+                () = stop.now() => Ok(()),
+            }
+        };
+        // Large, and there is one a sink.
+        tokio::try_join!(Box::pin(delivering), Box::pin(telling)).map(drop)
+    }
+
+    async fn deliver(mut self) -> Result<(), JournalError> {
+        let mut backoff = Backoff::new(self.start.pace.retry.0, self.start.pace.retry.1);
         loop {
             let before = self.cursor;
             let error = match self.session().await {
@@ -156,6 +233,7 @@ impl Deliver {
                 Pause::Journal(error) => return Err(error),
                 Pause::Sink(error) => error,
             };
+            self.side.failed();
             if self.cursor > before {
                 backoff.reset();
             }
@@ -172,6 +250,8 @@ impl Deliver {
         let halted = class == ErrorClass::Configuration;
         tokio::select! {
             () = sleep(wait) => false,
+            // An operator asks for something: perhaps what is wrong was mended.
+            () = self.side.asked() => false,
             () = self.stop.now() => true,
             _ = self.last.wait_for(Option::is_some), if halted => true,
         }
@@ -197,6 +277,9 @@ impl Deliver {
     async fn open(&mut self) -> Result<(), Pause> {
         self.metrics.state(SinkState::Opening);
         self.status.state(SinkState::Opening);
+        self.rewound_before().await?;
+        // A cursor is set back also where the destination is away: that is when it is asked for.
+        self.rewind().await?;
         let opened = timeout(OPEN_TIMEOUT, self.sink.open()).await;
         let destination = opened.map_err(|_| no_answer("open"))??;
         // From here on a crash may leave something under way: that must be durable first.
@@ -204,6 +287,7 @@ impl Deliver {
             .advance(self.start.index, self.cursor, false)
             .await?;
         self.journal.sync().await?;
+        self.side.can_tell_what_it_holds = destination.can_tell_what_it_holds;
         for warning in &destination.warnings {
             tracing::warn!(sink = self.metrics.name, "{warning}");
         }
@@ -228,8 +312,9 @@ impl Deliver {
         if let Some(since) = self.tail.earliest_after(self.cursor).await? {
             if can_tell {
                 sleep(self.start.settle).await;
-                let held = timeout(OPEN_TIMEOUT, self.sink.held(since)).await;
-                self.held.extend(held.map_err(|_| no_answer("held"))??);
+                // As long as it takes: each sink gives up when its reading stands still.
+                self.held.extend(self.sink.held(since).await?);
+                self.watch_for_twins().await?;
             } else {
                 tracing::warn!(
                     sink = self.metrics.name,
@@ -242,12 +327,36 @@ impl Deliver {
         Ok(())
     }
 
+    /// Reads along for a while: what a dead connection had handed to the network may arrive after
+    /// `held` looked. After the end of a process that includes what is before the cursor, because an
+    /// earlier process may have ended as well.
+    async fn watch_for_twins(&mut self) -> Result<(), JournalError> {
+        let first = !std::mem::replace(&mut self.watched, true) && !self.start.clean;
+        let to = self.handed.min(self.cursor + twins::SUSPECTS_BEYOND);
+        let mut suspects = self.tail.ids(self.cursor, to).await?;
+        let earliest = |all: &[(EventId, Timestamp)]| all.iter().map(|(_, at)| *at).min();
+        let Some(mut since) = earliest(&suspects) else {
+            return Ok(());
+        };
+        if first {
+            let after = self.cursor.saturating_sub(twins::SUSPECTS_BEFORE);
+            let mut before = self.tail.ids(after, self.cursor).await?;
+            let oldest = since.minus(twins::LATE_WATCH);
+            before.retain(|(_, at)| *at >= oldest);
+            since = earliest(&before).map_or(since, |earliest| earliest.min(since));
+            suspects.extend(before);
+        }
+        let ids = suspects.into_iter().map(|(id, _)| id);
+        self.twins.watch(&*self.sink, since, ids);
+        Ok(())
+    }
+
     /// Says what failed, and how long to wait.
     fn failed(&self, error: &SinkError, backoff: &mut Backoff) -> Duration {
         self.metrics.error(error.class);
         self.metrics.restarts.inc();
         let (state, wait) = match error.class {
-            ErrorClass::Configuration => (SinkState::Halted, HALTED_WAIT),
+            ErrorClass::Configuration => (SinkState::Halted, self.start.pace.halted),
             ErrorClass::Transient | ErrorClass::Fatal | ErrorClass::Record => {
                 (SinkState::Retrying, backoff.next(&mut rand::rng()))
             }

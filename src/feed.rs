@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
@@ -56,6 +56,13 @@ pub enum Heard {
     Rejected(Rejected),
     /// Numbers that did not come.
     Gap(Gap),
+    /// The socket was not read for long, because there was no room before the disk.
+    Deaf {
+        /// When it was left unread.
+        from: Timestamp,
+        /// When it was read again, or found to be lost.
+        to: Timestamp,
+    },
     /// Not subscribed any more; the last frame was heard at this time.
     Lost(LostReason, Timestamp),
 }
@@ -236,6 +243,9 @@ pub struct Feed {
     pub heard: mpsc::Sender<Heard>,
     /// Room between the socket and the disk.
     pub room: Arc<Semaphore>,
+    /// Since when the socket is not read, while that lasts longer than the idle timeout: said here,
+    /// because whoever listens to `heard` is what we wait for.
+    pub deaf: watch::Sender<Option<Timestamp>>,
     /// When to end.
     pub stop: Stop,
     /// The clock.

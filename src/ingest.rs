@@ -3,25 +3,30 @@
 //! One task decides for both, so that a user's events have one order. It never waits for a broker:
 //! only for room in the journal.
 
+mod blind;
 mod listing;
+mod place;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
-use crate::config::{FirstStart, ReconcileConfig};
+use crate::config::{Config, FirstStart};
 use crate::event::{Event, Record, Timestamp};
+use crate::failpoint::{self, Point};
 use crate::feed::{Heard, Message, Rejected};
 use crate::journal::{
-    Appender, DeadLetter, Entry, Found, Handle, JournalError, Users, WindowChange,
+    Appender, Beside, DeadLetter, Entry, Found, Handle, JournalError, Users, WindowChange,
 };
 use crate::metrics::Metrics;
 use crate::privacy::{Privacy, is_telling_name};
 use crate::reconcile::{Asker, Listed};
 use crate::shutdown::Stop;
 use crate::state::{Compared, DigestKey, Source, UserKey, UserState, compare};
+use blind::Delay;
 use listing::Listing;
+use place::Room;
 
 /// Names of unknown fields that are said aloud, once each; further ones are only counted.
 const UNKNOWN_NAMES_MAX: usize = 100;
@@ -43,8 +48,11 @@ pub struct Ingest {
     max_removed_share: f64,
     /// Since when the feed is not heard.
     blind_since: Option<Timestamp>,
+    delay: Delay,
     unknown_names: BTreeSet<String>,
     listing: Option<Listing>,
+    /// Whether the journal has room, and what was done where it had none.
+    room: Room,
 }
 
 impl Ingest {
@@ -60,13 +68,16 @@ impl Ingest {
         appender: Appender,
         journal: &Handle,
         found: &Found,
-        reconcile: &ReconcileConfig,
+        config: &Config,
+        deaf: watch::Receiver<Option<Timestamp>>,
         privacy: Privacy,
         asker: Asker,
         metrics: &Metrics,
         stop: Stop,
         clock: fn() -> Timestamp,
     ) -> Result<Self, JournalError> {
+        let last = journal.reader()?.last_of_feed()?;
+        let delay = last.map(|(sent_at, received_at)| Delay::of(sent_at, received_at));
         Ok(Self {
             users: Users::new(journal)?,
             appender,
@@ -77,11 +88,13 @@ impl Ingest {
             metrics: metrics.clone(),
             stop,
             clock,
-            first_list: (!found.first_list_done).then_some(reconcile.first_start),
-            max_removed_share: reconcile.max_removed_share,
+            first_list: (!found.first_list_done).then_some(config.reconcile.first_start),
+            max_removed_share: config.reconcile.max_removed_share,
             blind_since: Some(found.last_written.unwrap_or_else(clock)),
+            delay: delay.unwrap_or_default(),
             unknown_names: BTreeSet::new(),
             listing: None,
+            room: Room::new(config.journal.when_full, journal.blocked(), deaf),
         })
     }
 
@@ -97,14 +110,17 @@ impl Ingest {
         let from = self.blind_since.unwrap_or_else(self.clock);
         self.window(from, None, "start", 0).await?;
         let stop = self.stop.clone();
+        let mut beside = self.journal.beside();
         let work = async {
             loop {
                 tokio::select! {
+                    () = changed(&mut beside) => self.frames_asked_for()?,
                     next = heard.recv() => match next {
                         Some(next) => self.heard(next).await?,
                         None => return Ok(()),
                     },
                     Some(next) = listed.recv() => self.listed(next).await?,
+                    () = self.room.is_back() => self.hears_again().await?,
                 }
             }
         };
@@ -126,10 +142,12 @@ impl Ingest {
                         .blind_seconds
                         .inc_by(at.seconds_since(since).max(0.0));
                 }
+                self.room.windows_are_closed();
                 self.journal.window(WindowChange::Close { to: at }).await?;
                 self.asker.ask();
                 Ok(())
             }
+            Heard::Deaf { from, to } => self.was_deaf(from, to).await,
             Heard::Gap(gap) => {
                 let blind = gap.to.seconds_since(gap.from).max(0.0);
                 self.metrics.feed.blind_seconds.inc_by(blind);
@@ -153,7 +171,11 @@ impl Ingest {
             connection,
             room,
         } = message;
+        failpoint::reach(Point::Received);
         self.unknown(unknown);
+        if let Some((_, sent_at)) = &observation.sent_at {
+            self.delay = Delay::of(*sent_at, received_at);
+        }
         let user = self.key.user(&observation.user_id);
         let known = self.users.get(&user)?;
         let source = Source::Feed(connection.to_string());
@@ -179,6 +201,9 @@ impl Ingest {
         mut state: UserState,
         room: Option<OwnedSemaphorePermit>,
     ) -> Result<(), JournalError> {
+        let Some(place) = self.place().await? else {
+            return self.dropped(&event).await;
+        };
         self.privacy.apply(&mut event);
         event.user_id.clone_from(&key);
         let body = serde_json::to_vec(&event).expect("an event has only string keys");
@@ -194,15 +219,14 @@ impl Ingest {
         state.position = record.position;
         self.users.put(user, state.clone());
         let record = Some((Arc::new(record), event.origin));
-        self.appender
-            .append(Entry {
-                record,
-                user,
-                key,
-                state,
-                room,
-            })
-            .await
+        place.send(Entry {
+            record,
+            user,
+            key,
+            state,
+            room,
+        });
+        Ok(())
     }
 
     async fn rejected(&mut self, rejected: Rejected) -> Result<(), JournalError> {
@@ -223,10 +247,21 @@ impl Ingest {
                 stage: "normalise".to_owned(),
                 reason,
                 detail: rejected.detail,
-                event: None,
-                body: rejected.body,
+                record: None,
+                shape: rejected.body,
             })
             .await
+    }
+
+    /// A frame that was set aside cannot be read again: only its shape was kept. An operator who asks
+    /// for it gets what the list says of its user.
+    fn frames_asked_for(&self) -> Result<(), JournalError> {
+        if !self.journal.reader()?.replays_of_frames()? {
+            return Ok(());
+        }
+        tracing::info!("dead letters of frames are asked for: the list is compared in their place");
+        self.asker.ask();
+        Ok(())
     }
 
     fn unknown(&mut self, names: BTreeSet<String>) {
@@ -246,6 +281,7 @@ impl Ingest {
         }
     }
 
+    /// Opens a window from where we know that nothing was missed.
     async fn window(
         &mut self,
         from: Timestamp,
@@ -255,11 +291,18 @@ impl Ingest {
     ) -> Result<(), JournalError> {
         self.journal
             .window(WindowChange::Open {
-                from,
+                from: self.delay.before(from),
                 to,
                 reason,
                 missing,
             })
             .await
+    }
+}
+
+/// Resolves when something was asked for; never after the journal has ended.
+async fn changed(beside: &mut watch::Receiver<Beside>) {
+    if beside.changed().await.is_err() {
+        std::future::pending().await
     }
 }

@@ -13,32 +13,50 @@
 //! The writer never waits for a reader. It never retries a write or an fsync that failed: after
 //! that nothing is known of the disk, so the process ends (exit code 74).
 
-mod codec;
+pub mod codec;
+mod desk;
+mod handle;
+mod notices;
 mod reader;
 mod recent;
+mod salvage;
 mod schema;
+mod side;
+mod survey;
+mod trouble;
 mod users;
+mod verify;
 mod writer;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::config::JournalConfig;
-use crate::event::{EventId, EventType, Origin, Record, Timestamp};
-use crate::metrics::Metrics;
+use crate::event::{EventType, Origin, Record, Timestamp};
+use crate::metrics::{LOST_CORRUPT, Metrics};
 use crate::state::{DigestKey, UserKey, UserState};
 
+pub use desk::{Asked, Desk, Letter, LetterFilter, LetterSummary};
+pub use handle::{Appender, Handle};
+pub use notices::NOTICES_MAX;
 pub use reader::{Reader, StoredLetter, Tail, Window};
+pub use side::{Beside, Replay};
+pub use survey::{Cursor, Letters, Place, RecordFilter, Stats, Windows};
+pub use trouble::Blocked;
 pub use users::Users;
+pub use verify::{VerifiedCursor, VerifyReport, verify};
 
 /// Bytes of events that may lie between the socket and the disk; the socket waits at the bound.
 pub const IN_FLIGHT_BYTES: usize = 16 * 1024 * 1024;
 
 /// Events that may wait for the writer; a bound beside [`IN_FLIGHT_BYTES`] for tiny ones.
 const QUEUE: usize = 4096;
+
+/// How long a command waits for the writer at the file.
+const BUSY_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Dead letters that are kept; at the bound the oldest makes room.
 pub const DEAD_LETTERS_MAX: u64 = 10_000;
@@ -50,7 +68,7 @@ pub const WINDOWS_MAX: u64 = 10_000;
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The file, or its folder, cannot be used.
-    #[error("cannot open the journal {path}: {reason}; give `journal.path` a folder that this user may write", path = .path.display())]
+    #[error("cannot open the journal {path}: {reason}", path = .path.display())]
     Open {
         /// The file.
         path: PathBuf,
@@ -71,10 +89,18 @@ pub enum JournalError {
         /// Why not.
         reason: String,
     },
-    /// A statement failed: the disk is full, broken or gone.
-    #[error(
-        "the journal failed: {0}; nothing that was committed is lost; mend the disk and start again"
-    )]
+    /// A command finds a file that a bridge of another version has written.
+    #[error("the journal {path} has version {found} of the format, this program knows {known}; a bridge of this version brings an older one up to date when it starts", path = .path.display())]
+    OtherVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: usize,
+        /// The version of this program.
+        known: usize,
+    },
+    /// A statement failed: the disk is full, broken or gone, or the file is damaged.
+    #[error("the journal failed: {0}; {advice}", advice = trouble::advice(.0))]
     Sql(#[from] rusqlite::Error),
     /// A defect of this program.
     #[error(
@@ -84,6 +110,27 @@ pub enum JournalError {
     /// The writer has ended before; its own error says why.
     #[error("the journal's writer has ended")]
     Closed,
+}
+
+impl JournalError {
+    /// Notes beside the journal what the next start must know of this error; `lock` is
+    /// [`Journal::lock`].
+    pub fn note(&self, lock: &File) {
+        salvage::mark(lock, self);
+    }
+
+    /// Whether this program is to blame, and not the disk: exit code 70 instead of 74.
+    pub const fn is_defect(&self) -> bool {
+        match self {
+            Self::Panicked => true,
+            Self::Sql(error) => matches!(trouble::meaning(error), trouble::Reaction::Defect),
+            Self::Open { .. }
+            | Self::InUse { .. }
+            | Self::Format { .. }
+            | Self::OtherVersion { .. }
+            | Self::Closed => false,
+        }
+    }
 }
 
 /// An event to commit, and the user's state after it.
@@ -112,10 +159,10 @@ pub struct DeadLetter {
     pub reason: &'static str,
     /// What the stage says of it; never a value of a field.
     pub detail: String,
-    /// The record, if it had come so far.
-    pub event: Option<(u64, EventId)>,
-    /// Its content, redacted by the privacy policy.
-    pub body: Option<Vec<u8>>,
+    /// The record, if it had come so far: all that it takes to publish it again.
+    pub record: Option<Arc<Record>>,
+    /// Where there is no record: the shape of the frame, without any value of a person.
+    pub shape: Option<Vec<u8>>,
 }
 
 /// A span in which the feed was not heard.
@@ -134,6 +181,13 @@ pub enum WindowChange {
     },
     /// The feed is heard again: all open windows end here.
     Close {
+        /// Until when.
+        to: Timestamp,
+    },
+    /// The open windows of one reason end here.
+    End {
+        /// The reason with which they were opened.
+        reason: &'static str,
         /// Until when.
         to: Timestamp,
     },
@@ -157,7 +211,18 @@ enum Control {
     DeadLetter(Box<DeadLetter>, Option<oneshot::Sender<()>>),
     Window(WindowChange),
     FirstListDone,
+    Side(side::Change),
     Sync(oneshot::Sender<()>),
+}
+
+/// How far the end of the writer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It goes on.
+    No,
+    /// It no longer waits for room: without any, it fails.
+    Hurry,
+    /// It commits what it was given, and ends.
     Close,
 }
 
@@ -202,14 +267,29 @@ impl Journal {
         clock: fn() -> Timestamp,
     ) -> Result<Self, JournalError> {
         let lock = schema::lock(&config.path)?;
-        let connection = schema::open(&config.path)?;
-        let found = schema::found(&connection, &config.path, sinks, clock())?;
-        let position = schema::last_position(&connection)?;
+        let (connection, saved) = salvage::open(&config.path, &lock, sinks, clock())?;
+        let looked = || -> Result<_, JournalError> {
+            let found = schema::found(&connection, &config.path, sinks, clock())?;
+            Ok((found, schema::last_position(&connection)?))
+        };
+        // Damage that the check at the opening did not meet is saved from at the next start.
+        let (found, position) = looked().inspect_err(|error| error.note(&lock))?;
         let (append, appends) = mpsc::channel(QUEUE);
         let (control, controls) = mpsc::channel(QUEUE);
+        if let Some(saved) = saved {
+            let lost = &metrics.loss.events_lost;
+            lost.with_label_values(&[LOST_CORRUPT]).inc_by(saved.lost);
+            // The first of an empty queue.
+            let window = Control::Window(saved.window(clock()));
+            control.try_send(window).unwrap_or_default();
+        }
         let (committed_sender, committed) = watch::channel(position);
+        let (beside_sender, beside) = watch::channel(Beside::default());
         let recent = Arc::new(recent::Recent::new(position));
         let (end, writer) = oneshot::channel();
+        let (blocked_sender, blocked) = watch::channel(None);
+        let (ending, ending_receiver) = watch::channel(Ending::No);
+        let room = Arc::new(Semaphore::new(IN_FLIGHT_BYTES));
         let writer_thread = writer::Writer::new(
             connection,
             config,
@@ -218,6 +298,10 @@ impl Journal {
             clock,
             Arc::clone(&recent),
             committed_sender,
+            beside_sender,
+            blocked_sender,
+            ending_receiver,
+            Arc::clone(&room),
         )?;
         let runtime = tokio::runtime::Handle::current();
         std::thread::Builder::new()
@@ -231,7 +315,6 @@ impl Journal {
                 path: config.path.clone(),
                 reason: error.to_string(),
             })?;
-        let room = Arc::new(Semaphore::new(IN_FLIGHT_BYTES));
         Ok(Self {
             appender: Appender {
                 append,
@@ -241,160 +324,16 @@ impl Journal {
             handle: Handle {
                 control,
                 committed,
+                beside,
                 recent,
+                blocked,
+                ending: Arc::new(ending),
                 path: Arc::from(config.path.as_path()),
             },
             found,
             writer,
             lock,
         })
-    }
-}
-
-/// Appends events; there is one, so that positions have one source.
-#[derive(Debug)]
-pub struct Appender {
-    append: mpsc::Sender<Entry>,
-    position: u64,
-    room: Arc<Semaphore>,
-}
-
-impl Appender {
-    /// The position of the last record that was given to the writer.
-    pub const fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// Takes the next position.
-    pub const fn next_position(&mut self) -> u64 {
-        self.position += 1;
-        self.position
-    }
-
-    /// The room between socket and disk, shared with the feed.
-    pub fn room(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.room)
-    }
-
-    /// Gives an entry to the writer; waits while the queue is full.
-    ///
-    /// # Errors
-    /// [`JournalError::Closed`] when the writer has ended.
-    pub async fn append(&self, entry: Entry) -> Result<(), JournalError> {
-        self.append
-            .send(entry)
-            .await
-            .map_err(|_| JournalError::Closed)
-    }
-}
-
-/// Everything about the journal but appending; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    control: mpsc::Sender<Control>,
-    committed: watch::Receiver<u64>,
-    recent: Arc<recent::Recent>,
-    path: Arc<Path>,
-}
-
-impl Handle {
-    /// The position up to which everything is durable.
-    pub fn committed(&self) -> u64 {
-        *self.committed.borrow()
-    }
-
-    /// A reader that follows the journal for one sink.
-    pub fn tail(&self) -> Tail {
-        Tail::new(
-            self.committed.clone(),
-            Arc::clone(&self.recent),
-            Arc::clone(&self.path),
-        )
-    }
-
-    /// A connection that only reads.
-    ///
-    /// # Errors
-    /// [`JournalError::Sql`] when the file cannot be opened.
-    pub fn reader(&self) -> Result<Reader, JournalError> {
-        Reader::open(&self.path)
-    }
-
-    /// Moves a sink's cursor; `clean` when nothing beyond it has an unknown outcome.
-    ///
-    /// # Errors
-    /// [`JournalError::Closed`] when the writer has ended.
-    pub async fn advance(
-        &self,
-        sink: usize,
-        position: u64,
-        clean: bool,
-    ) -> Result<(), JournalError> {
-        self.send(Control::Advance {
-            sink,
-            position,
-            clean,
-        })
-        .await
-    }
-
-    /// Sets something aside; resolves when it is durable, so that a cursor may move past it.
-    ///
-    /// # Errors
-    /// [`JournalError::Closed`] when the writer has ended.
-    pub async fn dead_letter_durably(&self, letter: DeadLetter) -> Result<(), JournalError> {
-        let (done, wait) = oneshot::channel();
-        self.send(Control::DeadLetter(Box::new(letter), Some(done)))
-            .await?;
-        wait.await.map_err(|_| JournalError::Closed)
-    }
-
-    /// Sets a frame aside.
-    ///
-    /// # Errors
-    /// [`JournalError::Closed`] when the writer has ended.
-    pub async fn dead_letter(&self, letter: DeadLetter) -> Result<(), JournalError> {
-        self.send(Control::DeadLetter(Box::new(letter), None)).await
-    }
-
-    /// Notes a blind window.
-    ///
-    /// # Errors
-    /// [`JournalError::Closed`] when the writer has ended.
-    pub async fn window(&self, change: WindowChange) -> Result<(), JournalError> {
-        self.send(Control::Window(change)).await
-    }
-
-    /// Notes that a first list was compared.
-    ///
-    /// # Errors
-    /// [`JournalError::Closed`] when the writer has ended.
-    pub async fn first_list_done(&self) -> Result<(), JournalError> {
-        self.send(Control::FirstListDone).await
-    }
-
-    /// Resolves when everything that was given to the writer before is durable.
-    ///
-    /// # Errors
-    /// [`JournalError::Closed`] when the writer has ended.
-    pub async fn sync(&self) -> Result<(), JournalError> {
-        let (done, wait) = oneshot::channel();
-        self.send(Control::Sync(done)).await?;
-        wait.await.map_err(|_| JournalError::Closed)
-    }
-
-    /// Ends the writer after it has committed what it was given; its outcome is
-    /// [`Journal::writer`].
-    pub async fn close(&self) {
-        // A writer that has ended already needs no end.
-        self.send(Control::Close).await.unwrap_or_default();
-    }
-
-    async fn send(&self, control: Control) -> Result<(), JournalError> {
-        self.control
-            .send(control)
-            .await
-            .map_err(|_| JournalError::Closed)
     }
 }
 
@@ -405,3 +344,7 @@ fn event_type(text: &str) -> rusqlite::Result<EventType> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod side_tests;
+#[cfg(test)]
+mod verify_tests;

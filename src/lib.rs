@@ -22,6 +22,7 @@
 pub mod feed;
 pub mod normalise;
 pub mod event;
+pub mod notice;
 pub mod state;
 pub mod privacy;
 pub mod ingest;
@@ -38,6 +39,7 @@ pub mod metrics;
 pub mod telemetry;
 pub mod shutdown;
 pub mod backoff;
+pub mod failpoint;
 pub mod cli;
 
 // In the box.

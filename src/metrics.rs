@@ -5,12 +5,13 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::event::{EventType, Origin};
 use crate::feed::{FrameKind, LostReason};
+use crate::journal::Blocked;
 use crate::normalise::Reason;
 use crate::sink::ErrorClass;
 
@@ -61,6 +62,7 @@ pub struct JournalMetrics {
     pub records: IntGauge,
     pub bytes: IntGauge,
     pub capacity: IntGauge,
+    pub blocked: IntGaugeVec,
     pub commit_duration: Histogram,
     pub commit_records: Histogram,
 }
@@ -102,8 +104,14 @@ pub const RECONCILE_OUTCOMES: [&str; 3] = ["success", "failed", "refused"];
 /// Why a record became a dead letter on its way to a sink; frames have [`Reason`].
 pub const REASON_SINK: &str = "sink";
 
-/// The only policy that loses events is one that an operator chose.
-const LOST_REASONS: [&str; 1] = ["journal_full"];
+/// An event was dropped because the journal took none, as `journal.when_full: drop_newest` asks.
+pub const LOST_FULL: &str = "journal_full";
+
+/// A record that some sink lacked could not be read from a damaged journal.
+pub const LOST_CORRUPT: &str = "journal_corrupt";
+
+/// The only policy that loses events is one that an operator chose; the only fault, a damaged file.
+const LOST_REASONS: [&str; 2] = [LOST_FULL, LOST_CORRUPT];
 
 /// Makes metrics and registers them; the only place that can panic, and only on a name used twice.
 struct Maker(Registry);
@@ -119,6 +127,20 @@ impl Maker {
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {
         self.add(IntGauge::new(name, help))
+    }
+
+    fn gauges<'a>(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = &'a str>,
+    ) -> IntGaugeVec {
+        let family = self.add(IntGaugeVec::new(Opts::new(name, help), &[label]));
+        for value in values {
+            family.with_label_values(&[value]);
+        }
+        family
     }
 
     fn float(&self, name: &str, help: &str) -> Gauge {
@@ -297,6 +319,12 @@ fn journal(make: &Maker) -> JournalMetrics {
         records: make.gauge("journal_records", "Records in the journal"),
         bytes: make.gauge("journal_bytes", "Bytes of the journal in use"),
         capacity: make.gauge("journal_capacity_bytes", "Bytes that the journal may use"),
+        blocked: make.gauges(
+            "journal_blocked",
+            "1 while the journal takes no events, by reason: its limit, the disk, another's lock",
+            "reason",
+            Blocked::ALL.map(Blocked::as_str),
+        ),
         commit_duration: make.histogram(
             "journal_commit_duration_seconds",
             "Time of one commit, fsync included",
@@ -322,7 +350,7 @@ fn loss(make: &Maker) -> LossMetrics {
         dead_letters: make.gauge("dead_letters", "Dead letters in the journal"),
         events_lost: make.counters(
             "events_lost_total",
-            "Events that were heard and lost; 0 unless a losing policy was chosen",
+            "Events that were heard and lost; 0 unless a losing policy was chosen or the journal's file was damaged",
             "reason",
             LOST_REASONS,
         ),

@@ -7,15 +7,20 @@
 pub mod file;
 pub mod kafka;
 pub mod nats;
+mod table;
+
+pub use table::ErrorRow;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 
 use crate::config::SinkConfig;
 use crate::event::{EventId, Record, Timestamp};
+use crate::notice::Notice;
 
 /// One destination. The calls come one at a time, in this order: `open`, then any number of `held`
 /// and `publish`, and again `open` after any error but [`ErrorClass::Record`]; `close` last.
@@ -29,6 +34,14 @@ pub trait Sink: Send {
     /// The ids that the destination already holds among events received at or after `since`.
     fn held(&mut self, since: Timestamp) -> BoxFuture<'_, Result<HashSet<EventId>, SinkError>>;
 
+    /// The ids that the destination received at or after `since`, each as often as it did and in any
+    /// order, and then each that arrives, without end; `None` where nothing can arrive late. It
+    /// connects by itself when it is first polled, apart from the publishing. After an error it goes
+    /// on where it was when it is polled again, unless the error is one for an operator.
+    fn arrivals(&self, _since: Timestamp) -> Option<Arrivals> {
+        None
+    }
+
     /// Publishes in order; resolves when every record is durable there, or says for each why not.
     /// Within one key nothing overtakes: after a record that failed, no later one of the same key
     /// is published, unless the failure is of class [`ErrorClass::Record`].
@@ -37,9 +50,16 @@ pub trait Sink: Send {
         batch: &'a [Arc<Record>],
     ) -> BoxFuture<'a, Result<(), PublishError>>;
 
+    /// Whether, from now on, a repeat that the destination only remembers counts as missing: so it is
+    /// while an operator has asked for what was lost there. Said after `open`.
+    fn must_hold(&mut self, _must: bool) {}
+
     /// Flushes and closes, once, last.
     fn close(&mut self) -> BoxFuture<'_, Result<(), SinkError>>;
 }
+
+/// What [`Sink::arrivals`] tells; it outlives its sink's connection.
+pub type Arrivals = BoxStream<'static, Result<EventId, SinkError>>;
 
 /// What `open` found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,4 +153,17 @@ pub fn create(config: &SinkConfig) -> Result<Box<dyn Sink>, SinkError> {
         SinkConfig::Nats(nats) => Box::new(nats::NatsSink::new(nats)?),
         SinkConfig::File(file) => Box::new(file::FileSink::new(file)),
     })
+}
+
+/// Publishes notices of one channel, in order, to the topic, subject or file beside the sink's own;
+/// resolves when all of them are durable there. It connects by itself, for this once.
+///
+/// # Errors
+/// [`ErrorClass::Configuration`] when there is no such place, or it may not be used.
+pub async fn notify(config: &SinkConfig, notices: &[Notice]) -> Result<(), SinkError> {
+    match config {
+        SinkConfig::Kafka(kafka) => kafka::notify::notify(kafka, notices).await,
+        SinkConfig::Nats(nats) => nats::notify::notify(nats, notices).await,
+        SinkConfig::File(file) => file::notify::notify(file, notices).await,
+    }
 }

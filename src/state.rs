@@ -96,6 +96,11 @@ impl DigestKey {
         self.digest("user_id", user_id.as_bytes())
     }
 
+    /// The id of a notice of this journal, by its number.
+    pub fn notice(&self, number: u64) -> [u8; 16] {
+        self.digest("notice", &number.to_le_bytes())
+    }
+
     fn field(&self, name: FieldName, field: &Field) -> Option<[u8; 8]> {
         match field {
             Field::Absent => None,

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::{App, AppError};
 use crate::admin::{Admin, Status};
 use crate::config::{Config, SinkConfig};
-use crate::deliver::{Deliver, SinkStatus, Start};
+use crate::deliver::{Deliver, Pace, SinkStatus, Start};
 use crate::event::Timestamp;
 use crate::feed::{self, Feed, Heard, budget::Budget};
 use crate::ingest::Ingest;
@@ -62,13 +62,13 @@ impl App {
         let Vendor {
             feed,
             heard,
+            deaf,
             reconcile,
             listed,
         } = vendor(config, &metrics, appender.room(), &stop, clock);
         let (asker, budget) = (reconcile.asker.clone(), Arc::clone(&reconcile.budget));
-        let how = &config.reconcile;
         let ingest = Ingest::new(
-            appender, &handle, &found, how, privacy, asker, &metrics, stop, clock,
+            appender, &handle, &found, config, deaf, privacy, asker, &metrics, stop, clock,
         )?;
         let status = Arc::new(Status::new(
             metrics,
@@ -100,6 +100,7 @@ impl App {
 struct Vendor {
     feed: Feed,
     heard: mpsc::Receiver<Heard>,
+    deaf: watch::Receiver<Option<Timestamp>>,
     reconcile: Reconcile,
     listed: mpsc::Receiver<Listed>,
 }
@@ -112,6 +113,7 @@ fn vendor(
     clock: fn() -> Timestamp,
 ) -> Vendor {
     let (heard_sender, heard) = mpsc::channel(QUEUE);
+    let (deaf_sender, deaf) = watch::channel(None);
     let (listed_sender, listed) = mpsc::channel(QUEUE);
     let budget = Budget::new(&config.feed.limits, metrics.feed.request_budget.clone());
     let feed = Feed {
@@ -120,6 +122,7 @@ fn vendor(
         metrics: metrics.feed.clone(),
         heard: heard_sender,
         room,
+        deaf: deaf_sender,
         stop: stop.clone(),
         clock,
     };
@@ -136,6 +139,7 @@ fn vendor(
     Vendor {
         feed,
         heard,
+        deaf,
         reconcile,
         listed,
     }
@@ -166,16 +170,22 @@ impl Parts<'_> {
                 cursor,
                 clean,
                 settle,
+                pace: Pace::default(),
             }
         };
         let starts = configs.iter().enumerate().map(start);
         starts
             .zip(sinks)
-            .map(|(start, sink)| self.deliver(start, sink))
+            .map(|(start, sink)| self.deliver(start, &configs[start.index], sink))
             .unzip()
     }
 
-    fn deliver(&self, start: Start, sink: Box<dyn Sink>) -> (Deliver, Arc<SinkStatus>) {
+    fn deliver(
+        &self,
+        start: Start,
+        config: &SinkConfig,
+        sink: Box<dyn Sink>,
+    ) -> (Deliver, Arc<SinkStatus>) {
         let metrics = self.metrics.sinks[start.index].clone();
         let status = Arc::new(SinkStatus::new(&metrics.name, start.cursor));
         let (stop, last) = (self.stop.clone(), self.last.clone());
@@ -189,7 +199,8 @@ impl Parts<'_> {
             stop,
             last,
             self.clock,
-        );
+        )
+        .with_notices(config);
         (deliver, status)
     }
 }

@@ -139,6 +139,7 @@ async fn vendor_feed(config: &Config) -> Finding {
         metrics: metrics.feed,
         heard,
         room: std::sync::Arc::new(tokio::sync::Semaphore::new(crate::journal::IN_FLIGHT_BYTES)),
+        deaf: tokio::sync::watch::channel(None).0,
         stop,
         clock: Timestamp::now,
     };

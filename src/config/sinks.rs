@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::units::Span;
+use crate::notice::Channel;
 
 /// Where events go.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -31,6 +32,21 @@ impl SinkConfig {
             Self::Kafka(kafka) => &kafka.name,
             Self::Nats(nats) => &nats.name,
             Self::File(file) => &file.name,
+        }
+    }
+
+    /// Whether the sink takes the notices of a channel.
+    pub fn takes(&self, channel: Channel) -> bool {
+        let (control, dead_letters) = match self {
+            Self::Kafka(kafka) => (kafka.control, kafka.dead_letters),
+            Self::Nats(nats) => (nats.control, nats.dead_letters),
+            // Standard output has one meaning.
+            Self::File(file) if file.path == Path::new("-") => (false, false),
+            Self::File(file) => (file.control, file.dead_letters),
+        };
+        match channel {
+            Channel::Control => control,
+            Channel::Dead => dead_letters,
         }
     }
 
@@ -58,9 +74,20 @@ pub struct KafkaConfig {
     /// Wait after an unclean end or an unknown outcome, before asking the topic what it holds.
     #[serde(default = "default_settle")]
     pub settle: Span,
-    /// Transactions, for `read_committed` consumers. Not available in this version.
+    /// Publishes in transactions: a consumer that reads `read_committed` sees each event once,
+    /// whatever fails and however late the bytes of a dead process arrive. Costs some latency.
     #[serde(default)]
     pub exactly_once: bool,
+    /// Blind windows are told on the topic `<topic>.control`, if there is one; it never holds up events.
+    #[serde(default = "yes")]
+    pub control: bool,
+    /// Dead letters are copied to the topic `<topic>.dead`, redacted as the journal keeps them.
+    #[serde(default)]
+    pub dead_letters: bool,
+    /// Name of the transactional producer, with `exactly_once`. It must stay the same through
+    /// restarts and belong to this sink of this bridge alone: who opens it shuts out every other.
+    /// Default: `onboarding-bridge.<topic>.<name>`.
+    pub transactional_id: Option<String>,
     /// Any librdkafka option by its own name; one that ends in `_file` is read from that file
     /// (`sasl.password_file`). Options that would break the promise are refused.
     #[serde(default)]
@@ -69,6 +96,15 @@ pub struct KafkaConfig {
     /// Allows a plaintext connection to another machine.
     #[serde(default)]
     pub allow_insecure: bool,
+}
+
+impl KafkaConfig {
+    /// The name of the transactional producer, if there is to be one.
+    pub fn transactional_id(&self) -> Option<String> {
+        let default = || format!("onboarding-bridge.{}.{}", self.topic, self.name);
+        self.exactly_once
+            .then(|| self.transactional_id.clone().unwrap_or_else(default))
+    }
 }
 
 /// librdkafka options. Whoever prints them sees three stars for what may be a secret.
@@ -129,6 +165,13 @@ pub struct NatsConfig {
     pub stream: String,
     /// Events go to `<subject_prefix>.<user>`.
     pub subject_prefix: String,
+    /// Blind windows are told on `<subject_prefix>_control.feed.blind`, if a stream takes it; it never
+    /// holds up events.
+    #[serde(default = "yes")]
+    pub control: bool,
+    /// Dead letters are copied to `<subject_prefix>_dead`, redacted as the journal keeps them.
+    #[serde(default)]
+    pub dead_letters: bool,
     /// Wait after an unclean end or an unknown outcome, before asking the stream what it holds.
     #[serde(default = "default_settle")]
     pub settle: Span,
@@ -159,6 +202,17 @@ pub struct FileConfig {
     pub name: String,
     /// The file, created with mode 0600 if it is absent; `-` is standard output.
     pub path: PathBuf,
+    /// Blind windows are told in `<path>.control`; never on standard output.
+    #[serde(default = "yes")]
+    pub control: bool,
+    /// Dead letters are copied to `<path>.dead`, redacted as the journal keeps them; never to standard
+    /// output.
+    #[serde(default)]
+    pub dead_letters: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 fn default_settle() -> Span {

@@ -12,7 +12,7 @@ use crate::state::FieldName;
 const FRAME_BYTES_MAX: u64 = IN_FLIGHT_BYTES as u64 / 2;
 
 /// librdkafka options that the bridge sets itself, because a promise rests on them.
-const RESERVED_KAFKA_OPTIONS: [&str; 16] = [
+const RESERVED_KAFKA_OPTIONS: [&str; 18] = [
     "bootstrap.servers",
     "metadata.broker.list",
     "enable.idempotence",
@@ -20,6 +20,8 @@ const RESERVED_KAFKA_OPTIONS: [&str; 16] = [
     "request.required.acks",
     "partitioner",
     "transactional.id",
+    "transaction.timeout.ms",
+    "isolation.level",
     "message.timeout.ms",
     "delivery.timeout.ms",
     "retries",
@@ -155,10 +157,14 @@ fn check_kafka(index: usize, kafka: &KafkaConfig, wrong: &mut Vec<String>) {
             "`sinks[{index}]`: `brokers` and `topic` must not be empty"
         ));
     }
-    if kafka.exactly_once {
-        wrong.push(format!(
-            "`sinks[{index}].exactly_once`: transactions are not available in this version"
-        ));
+    match &kafka.transactional_id {
+        Some(_) if !kafka.exactly_once => wrong.push(format!(
+            "`sinks[{index}].transactional_id` is of no use without `exactly_once: true`"
+        )),
+        Some(id) if id.trim().is_empty() => wrong.push(format!(
+            "`sinks[{index}].transactional_id` must not be empty"
+        )),
+        _ => {}
     }
     for option in kafka.options.keys() {
         if RESERVED_KAFKA_OPTIONS.contains(&option.as_str()) {
@@ -264,6 +270,39 @@ fn is_loopback(address: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_transactional_id_goes_with_transactions_and_is_not_hidden_in_the_options() {
+        for (more, words) in [
+            ("", None),
+            (", exactly_once: true", None),
+            (", exactly_once: true, transactional_id: mine", None),
+            (", transactional_id: mine", Some("of no use without")),
+            (
+                ", exactly_once: true, transactional_id: ' '",
+                Some("must not be empty"),
+            ),
+            (
+                ", options: {transactional.id: mine}",
+                Some("set by the bridge"),
+            ),
+            (
+                ", options: {transaction.timeout.ms: 1000}",
+                Some("set by the bridge"),
+            ),
+        ] {
+            let text = format!("{{name: k, brokers: [localhost], topic: t{more}}}");
+            let mut wrong = Vec::new();
+            check_kafka(0, &serde_norway::from_str(&text).unwrap(), &mut wrong);
+            match words {
+                None => assert!(wrong.is_empty(), "{more}: {wrong:?}"),
+                Some(words) => assert!(
+                    wrong.len() == 1 && wrong[0].contains(words),
+                    "{more}: {wrong:?}"
+                ),
+            }
+        }
+    }
 
     #[test]
     fn only_this_machine_counts_as_loopback() {

@@ -10,12 +10,12 @@ use tokio::time::{Instant, timeout};
 
 use super::{Deliver, Pause};
 use crate::event::Record;
+use crate::failpoint::{self, Point};
 use crate::journal::{DeadLetter, JournalError};
 use crate::metrics::{REASON_SINK, SinkState};
 use crate::sink::{ErrorClass, PublishError, SinkError};
 
-/// Records in one batch at most, and their bytes.
-const BATCH_RECORDS: usize = 2048;
+/// Bytes of one batch at most.
 const BATCH_BYTES: usize = 1024 * 1024;
 
 /// A batch without an acknowledgement for so long is worth a word.
@@ -27,23 +27,30 @@ impl Deliver {
         if self.last.borrow().is_some_and(|last| self.cursor >= last) {
             return Err(Pause::Done);
         }
+        self.beside().await?;
         if self.tail.committed() <= self.cursor {
             // Nothing is beyond the cursor, so nothing there is of interest any more.
             self.held.clear();
         }
+        let committed = self.tail.committed();
         let batch = tokio::select! {
-            batch = self.tail.after(self.cursor, BATCH_RECORDS, BATCH_BYTES) => batch?,
+            batch = self.tail.after(self.cursor, self.start.pace.batch_records, BATCH_BYTES) => batch?,
             changed = self.last.changed() => {
                 return if changed.is_ok() { Ok(()) } else { Err(Pause::Now) };
             }
+            // Where events wait, letters take their turn after the next batch of them.
+            () = self.side.due(), if self.side.is_idle() || self.tail.committed() <= self.cursor => {
+                return Ok(());
+            }
         };
         let Some(end) = batch.last().map(|record| record.position) else {
-            return Ok(());
+            return Ok(self.pass_what_is_gone(committed).await?);
         };
         let (missing, present): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|record| !self.is_there(record));
         let started = Instant::now();
         self.settled = false;
+        self.handed = self.handed.max(end);
         let outcome = if missing.is_empty() {
             Ok(())
         } else {
@@ -54,6 +61,7 @@ impl Deliver {
             .observe(started.elapsed().as_secs_f64());
         match outcome {
             Ok(()) => {
+                failpoint::reach(Point::Acknowledged);
                 self.acknowledged(missing.iter());
                 self.settled = true;
             }
@@ -63,8 +71,23 @@ impl Deliver {
         Ok(self.advance(end).await?)
     }
 
+    /// Nothing is left of what lay between the cursor and there: a damaged file lost it, and said so.
+    async fn pass_what_is_gone(&mut self, committed: u64) -> Result<(), JournalError> {
+        if committed <= self.cursor {
+            return Ok(());
+        }
+        tracing::warn!(
+            sink = self.metrics.name,
+            after = self.cursor,
+            to = committed,
+            "records that this sink lacked are no longer in the journal: it goes on behind them"
+        );
+        self.advance(committed).await
+    }
+
     /// Publishes, for as long as it takes; says so when it takes long.
-    async fn publish(&mut self, batch: &[Arc<Record>]) -> Result<(), PublishError> {
+    pub(super) async fn publish(&mut self, batch: &[Arc<Record>]) -> Result<(), PublishError> {
+        failpoint::reach(Point::Publishing);
         let mut publishing = self.sink.publish(batch);
         if let Ok(outcome) = timeout(STALLED, &mut publishing).await {
             return outcome;
@@ -143,10 +166,11 @@ impl Deliver {
 
     async fn dead_letter(
         &mut self,
-        record: &Record,
+        record: &Arc<Record>,
         error: &SinkError,
     ) -> Result<(), JournalError> {
         self.metrics.error(ErrorClass::Record);
+        self.side.coming.remove(&record.position);
         tracing::error!(
             sink = self.metrics.name,
             event_id = %record.event_id,
@@ -159,8 +183,8 @@ impl Deliver {
             stage: self.metrics.name.clone(),
             reason: REASON_SINK,
             detail: error.message.clone(),
-            event: Some((record.position, record.event_id)),
-            body: Some(record.body.clone()),
+            record: Some(Arc::clone(record)),
+            shape: None,
         };
         // Durable before the cursor moves past it.
         self.journal.dead_letter_durably(letter).await

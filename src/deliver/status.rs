@@ -1,11 +1,16 @@
 //! What one sink is doing, for `/status` and the readiness probe; never a key or a body.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::event::EventId;
 use crate::metrics::SinkState;
 use crate::sink::Destination;
+
+/// Late duplicates that are named at most.
+const LATE_SHOWN: usize = 20;
 
 /// Shared between a sink's task and the admin port.
 #[derive(Debug)]
@@ -28,6 +33,10 @@ pub struct SinkReport {
     pub error: Option<String>,
     /// Everything up to this position is delivered.
     pub delivered: u64,
+    /// Records that arrived twice after all, since the process started.
+    pub late_duplicates: u64,
+    /// The ids of the last of them, newest last; the log has all.
+    pub last_late_duplicates: VecDeque<EventId>,
 }
 
 impl SinkStatus {
@@ -41,6 +50,8 @@ impl SinkStatus {
             warnings: Vec::new(),
             error: None,
             delivered,
+            late_duplicates: 0,
+            last_late_duplicates: VecDeque::new(),
         }))
     }
 
@@ -52,6 +63,10 @@ impl SinkStatus {
     /// Whether it was ever opened.
     pub fn was_opened(&self) -> bool {
         self.lock().destination.is_some()
+    }
+
+    pub(super) fn is_delivering(&self) -> bool {
+        self.lock().state == SinkState::Delivering.as_str()
     }
 
     pub(super) fn state(&self, state: SinkState) {
@@ -75,6 +90,14 @@ impl SinkStatus {
 
     pub(super) fn delivered(&self, position: u64) {
         self.lock().delivered = position;
+    }
+
+    pub(super) fn late_duplicates(&self, ids: &[EventId]) {
+        let mut report = self.lock();
+        report.late_duplicates += ids.len() as u64;
+        report.last_late_duplicates.extend(ids);
+        let excess = report.last_late_duplicates.len().saturating_sub(LATE_SHOWN);
+        report.last_late_duplicates.drain(..excess);
     }
 
     pub(super) fn failed(&self, state: SinkState, message: &str) {

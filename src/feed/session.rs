@@ -26,6 +26,9 @@ use crate::privacy;
 /// The vendor gets so long to answer our close.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
+/// A wait for room that is shorter is nothing: the vendor's frames lie in the socket meanwhile.
+const WAIT_NOTED: Duration = Duration::from_secs(1);
+
 /// Room that even an empty frame takes, in bytes.
 const ROOM_MIN: usize = 512;
 
@@ -57,6 +60,7 @@ pub(super) async fn run(feed: &Feed) -> Lost {
             break;
         }
     }
+    session.lost_while_deaf(reason).await;
     Lost {
         reason,
         detail,
@@ -86,6 +90,10 @@ struct Session<'a> {
     last_turn: Instant,
     /// When the last frame came that was handed over.
     heard_until: Timestamp,
+    /// A span in which the socket was not read, longer than the idle timeout; not told yet.
+    deaf: Option<(Timestamp, Timestamp)>,
+    /// When the last wait for room began that was worth a note, and when it was over.
+    waited: Option<(Timestamp, Instant)>,
 }
 
 impl<'a> Session<'a> {
@@ -108,6 +116,8 @@ impl<'a> Session<'a> {
             last_frame: (feed.clock)(),
             last_turn: Instant::now(),
             heard_until: (feed.clock)(),
+            deaf: None,
+            waited: None,
         })
     }
 
@@ -263,8 +273,31 @@ impl<'a> Session<'a> {
         self.last_turn = Instant::now();
         if reply.is_ok() {
             self.heard_until = self.last_frame;
+            self.tell_of_deafness().await?;
         }
         reply
+    }
+
+    async fn tell_of_deafness(&mut self) -> Result<(), Failed> {
+        match self.deaf.take() {
+            Some((from, to)) => self.tell(Heard::Deaf { from, to }).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The vendor may have gone while we did not read, and then not all that it had to say was in the
+    /// socket: nobody can tell since when. When we go, all that it said until then is there, and what is
+    /// left unread lies in the window of our end.
+    async fn lost_while_deaf(&mut self, reason: LostReason) {
+        if let Some((from, over)) = self.waited
+            && reason != LostReason::Shutdown
+            && self.deaf.is_none()
+            && over.elapsed() < self.config.idle_timeout.0
+        {
+            self.deaf = Some((from, (self.feed.clock)()));
+        }
+        // Whoever does not listen any more needs no word.
+        self.tell_of_deafness().await.unwrap_or_default();
     }
 
     fn count(&self, kind: FrameKind) -> Result<Option<Reply>, Failed> {
@@ -300,8 +333,7 @@ impl<'a> Session<'a> {
                     connection: Arc::clone(&self.connection),
                     room: self.unless_ending(room).await?.map_err(|_| gone())?,
                 };
-                let heard = Heard::Event(Box::new(message));
-                self.unless_ending(self.tell(heard)).await??;
+                self.tell(Heard::Event(Box::new(message))).await?;
                 Ok(None)
             }
             Frame::Reply(reply) => {
@@ -319,11 +351,49 @@ impl<'a> Session<'a> {
     }
 
     /// Waits for something before the disk; what is not there when the end is asked for was not heard.
-    async fn unless_ending<T>(&self, wait: impl Future<Output = T>) -> Result<T, Failed> {
-        tokio::select! {
-            done = wait => Ok(done),
-            () = self.feed.stop.draining() => Err(gone()),
-        }
+    ///
+    /// The socket is not read meanwhile. After the idle timeout that is said aloud.
+    async fn unless_ending<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, Failed> {
+        let (since, from) = (Instant::now(), (self.feed.clock)());
+        let mut wait = std::pin::pin!(wait);
+        let in_time = tokio::select! {
+            biased;
+            done = &mut wait => Some(done),
+            () = self.feed.stop.draining() => return Err(gone()),
+            () = sleep_until(since + self.config.idle_timeout.0) => None,
+        };
+        let done = match in_time {
+            Some(done) if since.elapsed() < WAIT_NOTED => return Ok(done),
+            Some(done) => done,
+            None => {
+                self.goes_deaf(from);
+                let done = tokio::select! {
+                    done = &mut wait => done,
+                    () = self.feed.stop.draining() => return Err(gone()),
+                };
+                self.hears_again(from);
+                done
+            }
+        };
+        self.waited = Some((from, Instant::now()));
+        Ok(done)
+    }
+
+    fn goes_deaf(&self, from: Timestamp) {
+        self.feed.metrics.connected.set(0);
+        self.feed.deaf.send_replace(Some(from));
+        tracing::error!(
+            since = %from,
+            "the feed is not read, because the journal takes no events: a blind window is open"
+        );
+    }
+
+    fn hears_again(&mut self, from: Timestamp) {
+        self.feed.metrics.connected.set(1);
+        self.feed.deaf.send_replace(None);
+        let from = self.deaf.map_or(from, |(earlier, _)| earlier.min(from));
+        self.deaf = Some((from, (self.feed.clock)()));
+        tracing::warn!(since = %from, "the feed is read again");
     }
 
     async fn number(&mut self, sequence: Option<i64>) -> Result<(), Failed> {
@@ -344,7 +414,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn gap(&self, gap: Gap) -> Result<(), Failed> {
+    async fn gap(&mut self, gap: Gap) -> Result<(), Failed> {
         self.feed.metrics.gaps.inc();
         self.feed.metrics.missing.inc_by(gap.missing);
         tracing::warn!(
@@ -355,7 +425,7 @@ impl<'a> Session<'a> {
     }
 
     async fn reject(
-        &self,
+        &mut self,
         reason: Reason,
         bytes: usize,
         sequence: Option<i64>,
@@ -374,8 +444,10 @@ impl<'a> Session<'a> {
         .await
     }
 
-    async fn tell(&self, heard: Heard) -> Result<(), Failed> {
-        self.feed.heard.send(heard).await.map_err(|_| gone())
+    async fn tell(&mut self, heard: Heard) -> Result<(), Failed> {
+        let feed = self.feed;
+        let told = self.unless_ending(feed.heard.send(heard)).await?;
+        told.map_err(|_| gone())
     }
 
     /// Says goodbye; a vendor that does not answer is not waited for.

@@ -27,6 +27,8 @@ pub(super) struct Listing {
     position: u64,
     differences: u64,
     seen: HashSet<UserKey>,
+    /// Something that it told was dropped, because the journal took nothing.
+    pub(super) is_spoiled: bool,
 }
 
 impl Ingest {
@@ -40,6 +42,7 @@ impl Ingest {
                     position,
                     differences: 0,
                     seen,
+                    is_spoiled: false,
                 });
                 // Reconcile is gone only when everything ends.
                 noted.send(()).unwrap_or_default();
@@ -91,6 +94,13 @@ impl Ingest {
         }
     }
 
+    /// Not all that the list told is with the journal: it repairs nothing.
+    pub(super) const fn spoil_listing(&mut self) {
+        if let Some(listing) = &mut self.listing {
+            listing.is_spoiled = true;
+        }
+    }
+
     fn difference(&mut self) {
         self.metrics.reconcile.differences.inc();
         if let Some(listing) = &mut self.listing {
@@ -105,24 +115,29 @@ impl Ingest {
         user: UserKey,
         mut state: UserState,
     ) -> Result<(), JournalError> {
+        let Some(place) = self.place().await? else {
+            self.spoil_listing();
+            return Ok(());
+        };
         state.position = self.appender.position();
         self.users.put(user, state.clone());
-        self.appender
-            .append(Entry {
-                record: None,
-                user,
-                key,
-                state,
-                room: None,
-            })
-            .await
+        place.send(Entry {
+            record: None,
+            user,
+            key,
+            state,
+            room: None,
+        });
+        Ok(())
     }
 
     async fn listed_all(&mut self, complete: bool) -> Result<(), JournalError> {
         let mut outcome = if complete { "success" } else { "failed" };
         // The page below reads the file: what the list told must be in it.
-        self.journal.sync().await?;
-        if complete {
+        if !self.room.drops() {
+            self.journal.sync().await?;
+        }
+        if complete && !self.is_spoiled() {
             let (known, absent) = self.absent().await?;
             let listed = self
                 .listing
@@ -148,6 +163,9 @@ impl Ingest {
                 );
             }
         }
+        if self.is_spoiled() {
+            outcome = "failed";
+        }
         self.outcome(outcome);
         let Some(listing) = self.listing.take() else {
             return Ok(());
@@ -171,6 +189,11 @@ impl Ingest {
             differences,
         };
         self.journal.window(heal).await
+    }
+
+    fn is_spoiled(&self) -> bool {
+        let listing = self.listing.as_ref();
+        self.room.drops() || listing.is_some_and(|listing| listing.is_spoiled)
     }
 
     /// How many users are known, and those of them that the list lacks.

@@ -16,6 +16,9 @@ use crate::state::{UserKey, UserState};
 /// Records that one read from the file takes at most.
 const READ_RECORDS_MAX: usize = 2048;
 
+/// Records among which the last of the feed is looked for.
+const LAST_OF_FEED_RECORDS: u64 = 10_000;
+
 /// A blind window as the journal holds it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Window {
@@ -42,13 +45,15 @@ pub struct StoredLetter {
     pub reason: String,
     /// What the stage says of it.
     pub detail: String,
+    /// The position of the record, if it had come so far.
+    pub position: Option<u64>,
     /// Its content, redacted.
     pub body: Option<Vec<u8>>,
 }
 
 /// A connection that only reads.
 #[derive(Debug)]
-pub struct Reader(Connection);
+pub struct Reader(pub(super) Connection);
 
 impl Reader {
     pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
@@ -134,6 +139,20 @@ impl Reader {
         Ok(found.map(Timestamp))
     }
 
+    /// The ids of the records after a position up to another, and when each was received.
+    ///
+    /// # Errors
+    /// [`JournalError::Sql`].
+    pub fn ids(&self, after: u64, to: u64) -> Result<Vec<(EventId, Timestamp)>, JournalError> {
+        let sql = "SELECT event_id, received_at FROM records
+            WHERE position > ?1 AND position <= ?2 ORDER BY position";
+        let mut statement = self.0.prepare_cached(sql)?;
+        let ids = statement.query_map((after, to), |row| {
+            Ok((EventId(row.get(0)?), Timestamp(row.get(1)?)))
+        })?;
+        Ok(ids.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// When the event after a position was received: about the oldest that a sink at it lacks.
     ///
     /// # Errors
@@ -146,6 +165,23 @@ impl Reader {
             .query_row([position], |row| row.get(0))
             .optional()?;
         Ok(found.map(Timestamp))
+    }
+
+    /// When the newest event that carries the vendor's time was sent, and when it was received; only
+    /// among the newest `LAST_OF_FEED_RECORDS`.
+    ///
+    /// # Errors
+    /// [`JournalError::Sql`].
+    pub fn last_of_feed(&self) -> Result<Option<(Timestamp, Timestamp)>, JournalError> {
+        let sql = "SELECT occurred_at, received_at FROM records WHERE occurred_at IS NOT NULL
+            AND position > (SELECT max(position) FROM records) - ?1 ORDER BY position DESC LIMIT 1";
+        let times = |row: &Row<'_>| Ok((Timestamp(row.get(0)?), Timestamp(row.get(1)?)));
+        let found = self
+            .0
+            .prepare_cached(sql)?
+            .query_row([LAST_OF_FEED_RECORDS], times)
+            .optional()?;
+        Ok(found)
     }
 
     /// The newest blind windows, newest first.
@@ -177,14 +213,16 @@ impl Reader {
     /// # Errors
     /// [`JournalError::Sql`].
     pub fn dead_letters(&self, count: usize) -> Result<Vec<StoredLetter>, JournalError> {
-        let sql = "SELECT stage, reason, detail, body FROM dead_letters ORDER BY id LIMIT ?1";
+        let sql =
+            "SELECT stage, reason, detail, position, body FROM dead_letters ORDER BY id LIMIT ?1";
         let mut statement = self.0.prepare_cached(sql)?;
         let letters = statement.query_map([count], |row| {
             Ok(StoredLetter {
                 stage: row.get(0)?,
                 reason: row.get(1)?,
                 detail: row.get(2)?,
-                body: row.get(3)?,
+                position: row.get(3)?,
+                body: row.get(4)?,
             })
         })?;
         Ok(letters.collect::<rusqlite::Result<_>>()?)
@@ -287,7 +325,19 @@ impl Tail {
             .await
     }
 
-    async fn with_reader<T: Send + 'static>(
+    /// As [`Reader::ids`].
+    ///
+    /// # Errors
+    /// [`JournalError::Sql`].
+    pub async fn ids(
+        &self,
+        after: u64,
+        to: u64,
+    ) -> Result<Vec<(EventId, Timestamp)>, JournalError> {
+        self.with_reader(move |reader| reader.ids(after, to)).await
+    }
+
+    pub(super) async fn with_reader<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Reader) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {

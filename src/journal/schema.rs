@@ -6,20 +6,25 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::trouble::{self, Reaction};
 use super::{Found, JournalError};
 use crate::event::Timestamp;
 use crate::state::DigestKey;
 
 /// "OBJ1": tells this file from any other SQLite database.
-const APPLICATION_ID: i64 = 0x4f42_4a31;
-
-/// Version of the tables.
-const VERSION: i64 = 1;
+pub(super) const APPLICATION_ID: i64 = 0x4f42_4a31;
 
 /// SQLite before this version can corrupt a WAL file that two connections use.
 const SQLITE_MIN: i32 = 3_051_003;
 
-const TABLES: &str = "
+/// What makes each version of the tables out of the one before; an older file is brought up to date by
+/// the steps that it lacks, in one transaction. A step that was released is never changed.
+const STEPS: [&str; 2] = [V1, V2];
+
+/// Version of the tables that this program writes.
+pub(super) const VERSION: usize = STEPS.len();
+
+const V1: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE records (
     position INTEGER PRIMARY KEY,
@@ -53,6 +58,32 @@ CREATE TABLE dead_letters (
     event_id BLOB,
     body BLOB
 );
+";
+
+/// - A dead letter holds all that it takes to publish it again, and since when that is asked for.
+/// - `notices`: what goes to a sink beside the events, once each sink has it: control records and dead
+///   letters; `cursors.notices` says how far each sink is.
+/// - `rewinds`: asked from outside: set a sink's cursor back to a position.
+/// - `marks`: at this time every sink had everything up to this position.
+const V2: &str = "
+ALTER TABLE dead_letters ADD COLUMN key TEXT;
+ALTER TABLE dead_letters ADD COLUMN event_type TEXT;
+ALTER TABLE dead_letters ADD COLUMN occurred_at INTEGER;
+ALTER TABLE dead_letters ADD COLUMN received_at INTEGER;
+ALTER TABLE dead_letters ADD COLUMN attempts INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE dead_letters ADD COLUMN replay INTEGER;
+ALTER TABLE cursors ADD COLUMN notices INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE notices (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    channel TEXT NOT NULL,
+    type TEXT NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE TABLE rewinds (sink TEXT PRIMARY KEY, position INTEGER NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX dead_letters_by_event ON dead_letters (stage, event_id);
+CREATE INDEX dead_letters_replay ON dead_letters (stage, replay) WHERE replay IS NOT NULL;
+CREATE TABLE marks (at INTEGER PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
 /// Takes the lock beside the file, for as long as the returned handle lives.
@@ -92,43 +123,60 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
         .mode(0o600)
         .open(path);
     drop(file.map_err(|error| open_error(path, &error))?);
-    let connection = Connection::open(path).map_err(|error| open_error(path, &error))?;
+    let connection = Connection::open(path).map_err(|error| failed(path, error))?;
     let format = |reason: String| JournalError::Format {
         path: path.to_owned(),
         reason,
     };
-    let prepare = || -> rusqlite::Result<(i64, i64)> {
+    let prepare = || -> rusqlite::Result<_> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.pragma_update(None, "secure_delete", "FAST")?;
-        let application =
-            connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-        let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        Ok((application, version))
+        application_and_version(&connection)
     };
-    match prepare().map_err(|error| format(error.to_string()))? {
-        (APPLICATION_ID, VERSION) => {}
-        (APPLICATION_ID, other) => {
-            return Err(format(format!(
-                "it has version {other} of the format, this program knows {VERSION}"
-            )));
-        }
-        (0, 0) => create(&connection).map_err(|error| open_error(path, &error))?,
+    let (application, version) = prepare().map_err(|error| failed(path, error))?;
+    match (application, version) {
+        (APPLICATION_ID, 1..) | (0, 0) => {}
         _ => return Err(format("it is the database of another program".to_owned())),
     }
+    if version > VERSION {
+        return Err(format(format!(
+            "it has version {version} of the format, this program knows {VERSION}"
+        )));
+    }
+    bring_up_to_date(&connection, version).map_err(|error| failed(path, error))?;
     Ok(connection)
 }
 
-fn create(connection: &Connection) -> rusqlite::Result<()> {
-    let mut secret = [0_u8; 32];
-    getrandom::fill(&mut secret)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+/// Takes the steps from the version that the file has, if there are any.
+fn bring_up_to_date(connection: &Connection, version: usize) -> rusqlite::Result<()> {
+    if version == VERSION {
+        return Ok(());
+    }
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    connection.execute_batch(TABLES)?;
-    connection.execute("INSERT INTO meta VALUES ('digest_key', ?1)", [secret])?;
-    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-    connection.pragma_update(None, "user_version", VERSION)?;
+    for step in &STEPS[version..] {
+        connection.execute_batch(step)?;
+    }
+    if version == 0 {
+        set_meta(connection, "closed", 1)?;
+        let mut secret = [0_u8; 32];
+        getrandom::fill(&mut secret)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        connection.execute("INSERT INTO meta VALUES ('digest_key', ?1)", [secret])?;
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    } else {
+        tracing::info!(
+            from = version,
+            to = VERSION,
+            "the journal's format is brought up to date"
+        );
+    }
+    connection.pragma_update(
+        None,
+        "user_version",
+        i64::try_from(VERSION).unwrap_or_default(),
+    )?;
     connection.execute_batch("COMMIT")
 }
 
@@ -142,11 +190,7 @@ pub(super) fn found(
     now: Timestamp,
 ) -> Result<Found, JournalError> {
     let read = || -> rusqlite::Result<Found> {
-        let secret: Vec<u8> = connection.query_row(
-            "SELECT value FROM meta WHERE name = 'digest_key'",
-            [],
-            |row| row.get(0),
-        )?;
+        let digest_key = digest_key(connection)?;
         let oldest: Option<u64> =
             connection.query_row("SELECT min(position) FROM records", [], |row| row.get(0))?;
         let start = match oldest {
@@ -156,7 +200,7 @@ pub(super) fn found(
         let mut cursors = Vec::new();
         for sink in sinks {
             connection.execute(
-                "INSERT INTO cursors VALUES (?1, ?2, 1) ON CONFLICT DO NOTHING",
+                "INSERT INTO cursors (sink, position, clean) VALUES (?1, ?2, 1) ON CONFLICT DO NOTHING",
                 (sink, start),
             )?;
             let sql = "SELECT position, clean FROM cursors WHERE sink = ?1";
@@ -179,17 +223,22 @@ pub(super) fn found(
         let first_list_done = meta(connection, "first_list_done")?.is_some();
         // Written at once, so that a disk that cannot be written shows itself before the feed opens.
         set_meta(connection, "opened", now.0)?;
+        set_meta(connection, "closed", 0)?;
         Ok(Found {
-            digest_key: DigestKey::new(&secret),
+            digest_key,
             first_list_done,
             last_written,
             cursors,
         })
     };
-    read().map_err(|error| JournalError::Format {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })
+    read().map_err(|error| failed(path, error))
+}
+
+/// The key of all digests in this journal.
+pub(super) fn digest_key(connection: &Connection) -> rusqlite::Result<DigestKey> {
+    let sql = "SELECT value FROM meta WHERE name = 'digest_key'";
+    let secret: Vec<u8> = connection.query_row(sql, [], |row| row.get(0))?;
+    Ok(DigestKey::new(&secret))
 }
 
 /// A number that the file remembers under a name.
@@ -214,13 +263,106 @@ pub(super) fn set_meta(connection: &Connection, name: &str, value: i64) -> rusql
 pub(super) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
     let sql = "SELECT max(
         coalesce((SELECT max(position) FROM records), 0),
-        coalesce((SELECT max(position) FROM cursors), 0))";
+        coalesce((SELECT max(position) FROM cursors), 0),
+        coalesce((SELECT value FROM meta WHERE name = 'last_position'), 0))";
     connection.query_row(sql, [], |row| row.get(0))
 }
 
-fn open_error(path: &Path, reason: &dyn std::fmt::Display) -> JournalError {
+/// What SQLite's own check of the whole file finds; empty when it is sound. It takes as long as reading
+/// the file.
+pub(super) fn quick_check(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare("PRAGMA quick_check(100)")?;
+    let findings = statement.query_map([], |row| row.get(0))?;
+    let findings: Vec<String> = findings.collect::<rusqlite::Result<_>>()?;
+    Ok(findings.into_iter().filter(|line| line != "ok").collect())
+}
+
+/// Which program's file it is, and in which version.
+pub(super) fn application_and_version(connection: &Connection) -> rusqlite::Result<(i64, usize)> {
+    let application = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok((application, version))
+}
+
+/// The version of the format of a file that is opened only to read.
+pub(super) fn version(connection: &Connection, path: &Path) -> Result<u64, JournalError> {
+    let format = |reason: String| JournalError::Format {
+        path: path.to_owned(),
+        reason,
+    };
+    let found = application_and_version(connection).map_err(|error| failed(path, error))?;
+    match found {
+        (APPLICATION_ID, version) if version <= VERSION => Ok(version as u64),
+        (APPLICATION_ID, version) => Err(format(format!(
+            "it has version {version} of the format, this program knows {VERSION}"
+        ))),
+        _ => Err(format("it is the database of another program".to_owned())),
+    }
+}
+
+pub(super) fn open_error(path: &Path, reason: &dyn std::fmt::Display) -> JournalError {
     JournalError::Open {
         path: path.to_owned(),
-        reason: reason.to_string(),
+        reason: format!("{reason}; give `journal.path` a folder that this user may write"),
+    }
+}
+
+/// What an error means before anything was heard.
+fn failed(path: &Path, error: rusqlite::Error) -> JournalError {
+    match trouble::meaning(&error) {
+        // A first page that makes no sense is met as an error that would elsewhere be a defect.
+        Reaction::NotOurs | Reaction::Defect => JournalError::Format {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        },
+        // What is readable of it can be saved.
+        Reaction::Damaged => JournalError::Sql(error),
+        Reaction::Wait(_) | Reaction::Failed | Reaction::ReadOnly => JournalError::Open {
+            path: path.to_owned(),
+            reason: format!("{error}; {}", trouble::advice(&error)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_of_the_first_version_is_brought_up_to_date_and_a_later_one_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(V1).unwrap();
+        old.pragma_update(None, "application_id", APPLICATION_ID)
+            .unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        old.execute_batch(
+            "INSERT INTO cursors VALUES ('kafka', 7, 0);
+            INSERT INTO meta VALUES ('digest_key', x'00');
+            INSERT INTO dead_letters VALUES (3, 1, 'normalise', 'schema', 'why', NULL, NULL, NULL);",
+        )
+        .unwrap();
+        drop(old);
+
+        let new = open(&path).unwrap();
+        let (position, notices): (u64, u64) = new
+            .query_row("SELECT position, notices FROM cursors", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .unwrap();
+        assert_eq!((position, notices), (7, 0));
+        let attempts: u64 = new
+            .query_row("SELECT attempts FROM dead_letters", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(attempts, 1);
+        new.pragma_update(None, "user_version", VERSION as i64 + 1)
+            .unwrap();
+        drop(new);
+        let later = open(&path);
+        assert!(
+            matches!(later, Err(JournalError::Format { .. })),
+            "{later:?}"
+        );
     }
 }

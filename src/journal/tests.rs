@@ -2,24 +2,28 @@
 
 use std::time::Duration;
 
+use rusqlite::Connection;
+
 use super::*;
 use crate::config::{Size, Span};
+use crate::event::EventId;
 use crate::state::RECENT_MAX;
 
-fn config(folder: &tempfile::TempDir) -> JournalConfig {
+pub(super) fn config(folder: &tempfile::TempDir) -> JournalConfig {
     JournalConfig {
         path: folder.path().join("journal.db"),
         max_bytes: Size::mebibytes(64),
+        when_full: crate::config::WhenFull::Block,
         retention: Span::seconds(3600),
         commit_interval: Span::seconds(0),
     }
 }
 
-fn open(config: &JournalConfig, sinks: &[&str]) -> Journal {
+pub(super) fn open(config: &JournalConfig, sinks: &[&str]) -> Journal {
     Journal::open(config, sinks, &Metrics::new(sinks), Timestamp::now).unwrap()
 }
 
-fn entry(journal: &mut Journal, user: u8, body: &str) -> Entry {
+pub(super) fn entry(journal: &mut Journal, user: u8, body: &str) -> Entry {
     let position = journal.appender.next_position();
     let record = Record {
         position,
@@ -44,7 +48,7 @@ fn entry(journal: &mut Journal, user: u8, body: &str) -> Entry {
 }
 
 /// Ends the journal as a clean shutdown does, and waits for the writer.
-async fn close(journal: Journal) {
+pub(super) async fn close(journal: Journal) {
     let Journal {
         appender,
         handle,
@@ -275,5 +279,125 @@ async fn windows_open_close_and_heal_through_a_restart() {
     };
     assert_eq!((start.to, start.differences), (Some(at(5)), Some(3)));
     assert_eq!((gap.missing, gap.healed_at), (2, None));
+    close(journal).await;
+}
+
+/// Positions of all records.
+fn positions(journal: &Journal) -> Vec<u64> {
+    let reader = journal.handle.reader().unwrap();
+    let records = reader.records(0, 99, 99, 1 << 20).unwrap();
+    records.iter().map(|record| record.position).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_retention_counts_from_the_last_delivery_and_a_clock_set_back_only_keeps_longer() {
+    static SECOND: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
+    let at = |second| SECOND.store(second, std::sync::atomic::Ordering::SeqCst);
+    let clock = || Timestamp(SECOND.load(std::sync::atomic::Ordering::SeqCst) * 1_000_000_000);
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder);
+    let mut journal = Journal::open(&config, &["a"], &Metrics::new(&["a"]), clock).unwrap();
+    let add = async |journal: &mut Journal, to: u64| {
+        while journal.appender.position() < to {
+            let mut entry = entry(journal, 1, "x");
+            let (record, _) = entry.record.as_mut().unwrap();
+            Arc::<Record>::make_mut(record).received_at = clock();
+            journal.appender.append(entry).await.unwrap();
+        }
+        journal.handle.sync().await.unwrap();
+    };
+    add(&mut journal, 5).await;
+    // Heard two retentions ago, delivered now.
+    at(2 * 3600);
+    journal.handle.advance(0, 5, true).await.unwrap();
+    journal.handle.sync().await.unwrap();
+    journal.handle.sync().await.unwrap();
+    assert_eq!(positions(&journal), [1, 2, 3, 4, 5]);
+    at(3 * 3600 + 1);
+    journal.handle.sync().await.unwrap();
+    assert_eq!(positions(&journal), [0; 0]);
+
+    // A far jump takes nothing that a sink lacks.
+    add(&mut journal, 8).await;
+    at(1_000_000);
+    journal.handle.sync().await.unwrap();
+    journal.handle.sync().await.unwrap();
+    assert_eq!(positions(&journal), [6, 7, 8]);
+    journal.handle.advance(0, 8, true).await.unwrap();
+    journal.handle.sync().await.unwrap();
+    // The clock is set back: they are kept for a whole retention from now, not until it is as late again.
+    at(10_000);
+    journal.handle.sync().await.unwrap();
+    at(10_000 + 3500);
+    journal.handle.sync().await.unwrap();
+    assert_eq!(positions(&journal), [6, 7, 8]);
+    at(10_000 + 3700);
+    journal.handle.sync().await.unwrap();
+    assert_eq!(positions(&journal), [0; 0]);
+    close(journal).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_never_ends_before_it_begins_and_is_healed_whatever_the_clock_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(&config(&folder), &["a"]);
+    let now = Timestamp::now();
+    let later = Timestamp(now.0 + 3_600_000_000_000);
+    // Opened, and a gap told, an hour ahead; then the clock is set right.
+    for to in [None, Some(later)] {
+        let from = later;
+        let opened = WindowChange::Open {
+            from,
+            to,
+            reason: "gap",
+            missing: 1,
+        };
+        journal.handle.window(opened).await.unwrap();
+    }
+    let change = WindowChange::Close { to: now };
+    journal.handle.window(change).await.unwrap();
+    let heal = WindowChange::Heal {
+        asked: now,
+        differences: 0,
+    };
+    journal.handle.window(heal).await.unwrap();
+    journal.handle.sync().await.unwrap();
+    let windows = journal.handle.reader().unwrap().windows(10).unwrap();
+    assert_eq!(windows.len(), 2);
+    for window in windows {
+        assert!(window.to.is_some_and(|to| to >= window.from), "{window:?}");
+        assert!(window.healed_at.is_some(), "{window:?}");
+    }
+    close(journal).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stamp_does_not_pass_a_message_that_waits_to_be_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder);
+    let mut journal = open(&config, &["a"]);
+    let stamp = || {
+        let file = Connection::open(&config.path).unwrap();
+        schema::meta(&file, "last_written").unwrap().map(Timestamp)
+    };
+    let waits = journal.appender.room().acquire_many_owned(512).await;
+    // Neither what a list tells of nor a cursor says that the message was heard.
+    let mut listed = entry(&mut journal, 1, "listed");
+    listed.record = listed.record.map(|(record, _)| (record, Origin::Reconcile));
+    journal.appender.append(listed).await.unwrap();
+    journal.handle.advance(0, 1, true).await.unwrap();
+    journal.handle.sync().await.unwrap();
+    assert_eq!(stamp(), None);
+    // A message that was heard moves it to when it was received, and no further.
+    let heard = entry(&mut journal, 2, "heard");
+    let received_at = heard.record.as_ref().unwrap().0.received_at;
+    journal.appender.append(heard).await.unwrap();
+    journal.handle.sync().await.unwrap();
+    assert_eq!(stamp(), Some(received_at));
+    // When nothing waits, it is the time of the commit.
+    drop(waits);
+    journal.handle.advance(0, 2, true).await.unwrap();
+    journal.handle.sync().await.unwrap();
+    assert!(stamp() > Some(received_at));
     close(journal).await;
 }

@@ -3,21 +3,31 @@
 //! Cursors alone do not force a commit: they ride with the next events, or wait a moment. A cursor
 //! that is behind after a crash costs a look at the destination, never an event.
 
+mod blocked;
+mod prune;
+mod wal;
+
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::notices::{Notices, numbers};
 use super::recent::Recent;
+use super::side::{self, Beside, Side};
+use super::trouble::{self, Blocked, Reaction};
 use super::{
-    Control, DEAD_LETTERS_MAX, DeadLetter, Entry, JournalError, WINDOWS_MAX, WindowChange,
+    Control, DEAD_LETTERS_MAX, DeadLetter, Ending, Entry, IN_FLIGHT_BYTES, JournalError, QUEUE,
+    WINDOWS_MAX, WindowChange,
 };
 use super::{codec, schema};
 use crate::config::JournalConfig;
-use crate::event::{Record, Timestamp};
+use crate::event::{Origin, Record, Timestamp};
+use crate::failpoint::{self, Point};
 use crate::metrics::Metrics;
 use crate::state::UserKey;
 
@@ -33,14 +43,12 @@ const IDLE: Duration = Duration::from_secs(5);
 /// A full journal looks this often whether there is room again.
 const FULL_POLL: Duration = Duration::from_millis(100);
 
-/// Above this share of its limit the journal keeps no record that every sink has.
-const CROWDED_PERCENT: u64 = 80;
-
-/// Records that are pruned beside each commit, besides twice as many as it wrote.
-const PRUNE: usize = 500;
+/// A disk without room, or a lock that another process holds, is tried again this often.
+const RETRY: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
     connection: Connection,
+    path: PathBuf,
     metrics: Metrics,
     clock: fn() -> Timestamp,
     capacity: u64,
@@ -48,13 +56,25 @@ pub(super) struct Writer {
     commit_interval: Duration,
     recent: Arc<Recent>,
     committed: watch::Sender<u64>,
+    /// Less than all of it while something that was heard waits to be committed.
+    room: Arc<Semaphore>,
     sinks: Vec<String>,
     /// Each sink's position, and whether nothing beyond it has an unknown outcome.
     cursors: Vec<(u64, bool)>,
     /// Since when a cursor in memory differs from the file.
     cursors_dirty: Option<Instant>,
-    full: bool,
-    closing: bool,
+    side: Side,
+    marks: prune::Marks,
+    /// When the log was last to be begun anew.
+    restarted: Instant,
+    /// Why no events are taken.
+    blocked: Option<Blocked>,
+    blocked_sender: watch::Sender<Option<Blocked>>,
+    /// It was said that this full journal will not get room by itself.
+    hopeless: bool,
+    /// When a commit was last tried.
+    tried: Instant,
+    ending: watch::Receiver<Ending>,
 }
 
 /// What the writer has taken from its queues for the next commit.
@@ -63,6 +83,7 @@ struct Work {
     entries: Vec<Entry>,
     letters: Vec<DeadLetter>,
     windows: Vec<WindowChange>,
+    side: Vec<side::Change>,
     waiting: Vec<oneshot::Sender<()>>,
     first_list_done: bool,
 }
@@ -72,8 +93,15 @@ impl Work {
         self.entries.is_empty()
             && self.letters.is_empty()
             && self.windows.is_empty()
+            && self.side.is_empty()
             && self.waiting.is_empty()
             && !self.first_list_done
+    }
+
+    /// Without a bound of its own: while nothing can be committed, no more is taken than this.
+    fn is_bulky(&self) -> bool {
+        let asked = self.letters.len() + self.windows.len() + self.side.len();
+        asked + self.waiting.len() >= QUEUE
     }
 }
 
@@ -90,21 +118,28 @@ impl Writer {
         clock: fn() -> Timestamp,
         recent: Arc<Recent>,
         committed: watch::Sender<u64>,
+        beside: watch::Sender<Beside>,
+        blocked_sender: watch::Sender<Option<Blocked>>,
+        ending: watch::Receiver<Ending>,
+        room: Arc<Semaphore>,
     ) -> Result<Self, JournalError> {
-        connection.set_prepared_statement_cache_capacity(32);
+        connection.set_prepared_statement_cache_capacity(64);
+        wal::set_up(&connection)?;
         let mut cursors = Vec::new();
         for sink in sinks {
             let sql = "SELECT position, clean FROM cursors WHERE sink = ?1";
             let cursor = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
             cursors.push(connection.query_row(sql, [sink], cursor)?);
         }
+        let side = Side::new(&connection, sinks, beside)?;
         let capacity = config.max_bytes.0;
         metrics
             .journal
             .capacity
             .set(i64::try_from(capacity).unwrap_or(i64::MAX));
-        let writer = Self {
+        let mut writer = Self {
             connection,
+            path: config.path.clone(),
             metrics: metrics.clone(),
             clock,
             capacity,
@@ -112,12 +147,20 @@ impl Writer {
             commit_interval: config.commit_interval.0,
             recent,
             committed,
+            room,
             sinks: sinks.iter().map(|sink| (*sink).to_owned()).collect(),
             cursors,
             cursors_dirty: None,
-            full: false,
-            closing: false,
+            side,
+            marks: prune::Marks::default(),
+            restarted: Instant::now(),
+            blocked: None,
+            blocked_sender,
+            hopeless: false,
+            tried: Instant::now(),
+            ending,
         };
+        writer.load_marks()?;
         writer.measure()?;
         writer.measure_letters()?;
         Ok(writer)
@@ -131,33 +174,42 @@ impl Writer {
     ) -> Result<(), JournalError> {
         let (mut work, mut asked) = (Work::default(), Vec::new());
         let (mut appends_open, mut controls_open) = (true, true);
+        let (mut ending, mut ending_open) = (self.ending.clone(), true);
         while appends_open || controls_open {
-            let due = self.due();
+            let (due, closing) = (self.due(), self.is_closing());
+            let takes = self.blocked.is_none() || closing;
+            let asks = takes || self.blocked == Some(Blocked::Full) || !work.is_bulky();
             tokio::select! {
                 biased;
-                count = controls.recv_many(&mut asked, COMMIT_RECORDS_MAX), if controls_open => {
+                changed = ending.changed(), if ending_open => ending_open = changed.is_ok(),
+                count = controls.recv_many(&mut asked, COMMIT_RECORDS_MAX),
+                    if controls_open && asks =>
+                {
                     controls_open = count > 0;
                 }
                 count = appends.recv_many(&mut work.entries, COMMIT_RECORDS_MAX),
-                    if appends_open && (!self.full || self.closing) =>
+                    if appends_open && takes =>
                 {
                     appends_open = count > 0;
                 }
-                () = sleep_until(due) => {}
+                () = sleep_until(due.min(self.side.due())) => {}
+            }
+            if self.side.look(&self.connection)? {
+                self.measure_letters()?;
             }
             // What an asker gave to the queue of events before it asked is part of its commit.
-            while !self.full && work.entries.len() < COMMIT_RECORDS_MAX {
+            while self.blocked.is_none() && work.entries.len() < COMMIT_RECORDS_MAX {
                 let Ok(entry) = appends.try_recv() else { break };
                 work.entries.push(entry);
             }
             self.sort(asked.drain(..), &mut work);
-            if self.closing {
+            if self.is_closing() {
                 // Both still give what is in them.
                 appends.close();
                 controls.close();
             }
-            let closing = !appends_open && !controls_open;
-            if !work.is_empty() || Instant::now() >= due || closing {
+            let last = !appends_open && !controls_open;
+            if self.is_time(&work, due) || last {
                 self.commit(&mut work)?;
                 if !self.commit_interval.is_zero() {
                     tokio::time::sleep(self.commit_interval).await;
@@ -167,13 +219,26 @@ impl Writer {
         Ok(())
     }
 
-    /// When a commit is due although no event asks for one.
+    /// When a commit is due although no event asks for one. Counted from what is past, so that what
+    /// comes in meanwhile puts nothing off.
     fn due(&self) -> Instant {
-        match self.cursors_dirty {
-            _ if self.full => Instant::now() + FULL_POLL,
-            Some(since) => since + CURSOR_DELAY,
-            None => Instant::now() + IDLE,
+        match (self.blocked, self.cursors_dirty) {
+            (Some(Blocked::Full), _) => self.tried + FULL_POLL,
+            (Some(Blocked::DiskFull | Blocked::Locked), _) => self.tried + RETRY,
+            (None, Some(since)) => since + CURSOR_DELAY,
+            (None, None) => self.tried + IDLE,
         }
+    }
+
+    /// Whether to commit now. Where the disk has no room, each try waits its turn.
+    fn is_time(&self, work: &Work, due: Instant) -> bool {
+        let stuck = matches!(self.blocked, Some(Blocked::DiskFull | Blocked::Locked));
+        let hurries = *self.ending.borrow() != Ending::No;
+        Instant::now() >= due || (!work.is_empty() && (!stuck || hurries))
+    }
+
+    fn is_closing(&self) -> bool {
+        *self.ending.borrow() == Ending::Close
     }
 
     fn sort(&mut self, asked: impl Iterator<Item = Control>, work: &mut Work) {
@@ -193,60 +258,112 @@ impl Writer {
                 }
                 Control::Window(change) => work.windows.push(change),
                 Control::FirstListDone => work.first_list_done = true,
+                Control::Side(change) => {
+                    if let side::Change::Rewind { sink, position, .. } = &change {
+                        self.cursors[*sink] = (*position, false);
+                        self.cursors_dirty.get_or_insert_with(Instant::now);
+                    }
+                    work.side.push(change);
+                }
                 Control::Sync(waiting) => work.waiting.push(waiting),
-                Control::Close => self.closing = true,
             }
         }
     }
 
+    /// Commits the work and tells of it; keeps it where there is no room.
     fn commit(&mut self, work: &mut Work) -> Result<(), JournalError> {
         let started = Instant::now();
+        self.tried = started;
+        match self.transaction(work) {
+            Ok((marks, notices)) => {
+                self.marks = marks;
+                self.side.keep(notices);
+            }
+            Err(error) => return self.not_committed(error),
+        }
+        self.cursors_dirty = None;
+        let elapsed = started.elapsed().as_secs_f64();
+        self.measure()?;
+        let quiet = work.letters.is_empty() && work.side.is_empty() && work.windows.is_empty();
+        self.tell(work, elapsed);
+        if !quiet {
+            self.measure_letters()?;
+        }
+        // What is committed is safe in the log, also where the file itself cannot grow.
+        if let Err(error) = self.checkpoint() {
+            return self.not_committed(error);
+        }
+        let full = self.used() >= self.capacity;
+        self.block(full.then_some(Blocked::Full));
+        Ok(())
+    }
+
+    /// The whole work in one transaction, or nothing of it.
+    fn transaction(&self, work: &Work) -> rusqlite::Result<(prune::Marks, Notices)> {
+        let mut notices = self.side.notices();
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         self.insert_entries(&work.entries)?;
-        self.insert_letters(&work.letters)?;
+        self.insert_letters(&work.letters, &mut notices)?;
         for change in &work.windows {
-            self.change_window(change)?;
+            self.change_window(change, &mut notices)?;
         }
+        self.side
+            .apply(&self.connection, &work.side, &mut notices)?;
         if work.first_list_done {
             schema::set_meta(&self.connection, "first_list_done", 1)?;
         }
-        if self.cursors_dirty.take().is_some() {
-            let sql = "INSERT OR REPLACE INTO cursors VALUES (?1, ?2, ?3)";
+        let moves_cursor = self.cursors_dirty.is_some();
+        if moves_cursor {
+            let sql = "UPDATE cursors SET position = ?2, clean = ?3 WHERE sink = ?1";
             let mut statement = self.connection.prepare_cached(sql)?;
             for (sink, (position, clean)) in self.sinks.iter().zip(&self.cursors) {
                 statement.execute((sink, position, clean))?;
             }
         }
-        self.prune(work.entries.len())?;
-        // A full journal does not hear, and a closing one has closed the feed before.
-        if !self.full && !self.closing {
-            schema::set_meta(&self.connection, "last_written", (self.clock)().0)?;
+        let delivered = self.delivered()?;
+        let marks = self.mark(delivered)?;
+        self.prune(&marks, delivered, work.entries.len())?;
+        // A journal that takes nothing does not hear, and a closing one has closed the feed before.
+        if self.blocked.is_none()
+            && !self.is_closing()
+            && let Some(heard) = self.heard_until(&work.entries)
+        {
+            schema::set_meta(&self.connection, "last_written", heard.0)?;
         }
+        if self.is_closing() {
+            schema::set_meta(&self.connection, "closed", 1)?;
+        }
+        let adds = !work.entries.is_empty();
+        reach_if(adds, Point::Committing);
+        reach_if(moves_cursor, Point::MovingCursor);
         self.connection.execute_batch("COMMIT")?;
-        let elapsed = started.elapsed().as_secs_f64();
-        self.measure()?;
-        let letters = !work.letters.is_empty();
-        self.tell(work, elapsed);
-        if letters {
-            self.measure_letters()?;
+        reach_if(adds, Point::Committed);
+        reach_if(moves_cursor, Point::MovedCursor);
+        Ok((marks, notices))
+    }
+
+    /// Waits where that helps and nobody is in a hurry; else the process ends.
+    fn not_committed(&mut self, error: rusqlite::Error) -> Result<(), JournalError> {
+        let Reaction::Wait(blocked) = trouble::reaction(&error, &self.path) else {
+            return Err(error.into());
+        };
+        if *self.ending.borrow() != Ending::No {
+            return Err(error.into());
         }
-        let used = u64::try_from(self.metrics.journal.bytes.get()).unwrap_or_default();
-        let full = used >= self.capacity;
-        if full && !self.full {
-            tracing::error!(
-                bytes = used,
-                capacity = self.capacity,
-                "the journal is full: the feed is no longer read until the sinks have caught up; \
-                 look at the sinks, or raise journal.max_bytes"
-            );
-        } else if self.full && !full {
-            tracing::info!(
-                bytes = used,
-                "the journal has room again: the feed is read on"
-            );
+        if !self.connection.is_autocommit() {
+            self.connection.execute_batch("ROLLBACK")?;
         }
-        self.full = full;
+        tracing::debug!(%error, "a commit is tried again");
+        self.block(Some(blocked));
         Ok(())
+    }
+
+    /// Until when all that was received is in this commit or an earlier one, if that can be said.
+    fn heard_until(&self, entries: &[Entry]) -> Option<Timestamp> {
+        // Others may wait behind the last message of the commit; and a commit without one, such as of a
+        // list, says nothing of those that wait.
+        let nothing_waits = || self.room.available_permits() == IN_FLIGHT_BYTES;
+        last_heard(entries).or_else(|| nothing_waits().then(self.clock))
     }
 
     fn insert_entries(&self, entries: &[Entry]) -> rusqlite::Result<()> {
@@ -275,29 +392,23 @@ impl Writer {
         Ok(())
     }
 
-    fn insert_letters(&self, letters: &[DeadLetter]) -> rusqlite::Result<()> {
+    fn insert_letters(
+        &self,
+        letters: &[DeadLetter],
+        notices: &mut Notices,
+    ) -> rusqlite::Result<()> {
         if letters.is_empty() {
             return Ok(());
         }
-        let sql = "INSERT INTO dead_letters (at, stage, reason, detail, position, event_id, body)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let mut insert = self.connection.prepare_cached(sql)?;
         for letter in letters {
-            insert.execute((
-                letter.at.0,
-                &letter.stage,
-                letter.reason,
-                &letter.detail,
-                letter.event.map(|(position, _)| position),
-                letter.event.map(|(_, id)| id.0),
-                &letter.body,
-            ))?;
+            side::insert_letter(&self.connection, letter, notices)?;
         }
         self.keep("dead_letters", DEAD_LETTERS_MAX)
     }
 
-    fn change_window(&self, change: &WindowChange) -> rusqlite::Result<()> {
-        match change {
+    fn change_window(&self, change: &WindowChange, notices: &mut Notices) -> rusqlite::Result<()> {
+        let (connection, now) = (&self.connection, (self.clock)());
+        let changed = match change {
             WindowChange::Open {
                 from,
                 to,
@@ -305,30 +416,33 @@ impl Writer {
                 missing,
             } => {
                 let sql = "INSERT INTO windows (opened, closed, reason, missing)
-                    VALUES (?1, ?2, ?3, ?4)";
+                    VALUES (?1, ?2, ?3, ?4) RETURNING id";
+                // A clock that was set back would make it end before it begins.
+                let from = to.map_or(*from, |to| to.min(*from));
                 let to = to.map(|to| to.0);
-                self.connection
-                    .prepare_cached(sql)?
-                    .execute((from.0, to, reason, missing))?;
-                self.keep("windows", WINDOWS_MAX)
+                let opened = numbers(connection, sql, (from.0, to, reason, missing))?;
+                self.keep("windows", WINDOWS_MAX)?;
+                opened
             }
             WindowChange::Close { to } => {
-                let sql = "UPDATE windows SET closed = ?1 WHERE closed IS NULL";
-                self.connection
-                    .prepare_cached(sql)?
-                    .execute([to.0])
-                    .map(drop)
+                let sql = "UPDATE windows SET opened = min(opened, ?1), closed = ?1
+                    WHERE closed IS NULL RETURNING id";
+                numbers(connection, sql, [to.0])?
+            }
+            WindowChange::End { reason, to } => {
+                let sql = "UPDATE windows SET opened = min(opened, ?1), closed = ?1
+                    WHERE closed IS NULL AND reason = ?2 RETURNING id";
+                numbers(connection, sql, (to.0, reason))?
             }
             WindowChange::Heal { asked, differences } => {
+                side::drop_healed_frames(connection, *asked)?;
+                // One that ends in the future ended before the clock was set back.
                 let sql = "UPDATE windows SET healed = ?1, differences = ?2
-                    WHERE healed IS NULL AND closed <= ?3";
-                let now = (self.clock)().0;
-                self.connection
-                    .prepare_cached(sql)?
-                    .execute((now, differences, asked.0))
-                    .map(drop)
+                    WHERE healed IS NULL AND (closed <= ?3 OR closed > ?1) RETURNING id";
+                numbers(connection, sql, (now.0, differences, asked.0))?
             }
-        }
+        };
+        notices.tell_windows(connection, now, &changed)
     }
 
     /// Keeps the newest rows of a table.
@@ -337,31 +451,6 @@ impl Writer {
         self.connection
             .prepare_cached(&sql)?
             .execute([rows])
-            .map(drop)
-    }
-
-    /// Deletes records that every sink has, after the retention; without it when the file is full.
-    fn prune(&self, written: usize) -> rusqlite::Result<()> {
-        let delivered = self
-            .cursors
-            .iter()
-            .map(|(position, _)| *position)
-            .min()
-            .unwrap_or_default();
-        // What every sink has makes room long before the feed would have to wait for it.
-        let used = u64::try_from(self.metrics.journal.bytes.get()).unwrap_or_default();
-        let crowded = used > self.capacity / 100 * CROWDED_PERCENT;
-        let (before, at_once) = if crowded {
-            (i64::MAX, 4 * PRUNE)
-        } else {
-            ((self.clock)().minus(self.retention).0, PRUNE)
-        };
-        let sql = "DELETE FROM records WHERE received_at < ?3 AND position IN
-            (SELECT position FROM records WHERE position <= ?1 ORDER BY position LIMIT ?2)";
-        let limit = 2 * written + at_once;
-        self.connection
-            .prepare_cached(sql)?
-            .execute((delivered, limit, before))
             .map(drop)
     }
 
@@ -378,9 +467,11 @@ impl Writer {
             ((SELECT * FROM pragma_page_count) - (SELECT * FROM pragma_freelist_count))
                 * (SELECT * FROM pragma_page_size)";
         let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        let (records, bytes) = self.connection.prepare_cached(sql)?.query_row([], row)?;
+        let (records, bytes): (i64, i64) =
+            self.connection.prepare_cached(sql)?.query_row([], row)?;
         self.metrics.journal.records.set(records);
-        self.metrics.journal.bytes.set(bytes);
+        let excess = i64::try_from(self.wal_excess()).unwrap_or(i64::MAX);
+        self.metrics.journal.bytes.set(bytes + excess);
         Ok(())
     }
 
@@ -406,7 +497,9 @@ impl Writer {
                 .inc();
         }
         work.windows.clear();
+        work.side.clear();
         work.first_list_done = false;
+        self.side.tell();
         self.metrics.journal.commit_duration.observe(elapsed);
         if let Some(position) = committed.last().map(|record| record.position) {
             #[allow(clippy::cast_precision_loss, reason = "a commit holds few records")]
@@ -421,5 +514,21 @@ impl Writer {
             // Whoever asked may have given up meanwhile.
             waiting.send(()).unwrap_or_default();
         }
+    }
+}
+
+/// When the last of these that the feed told of was received.
+fn last_heard(entries: &[Entry]) -> Option<Timestamp> {
+    let mut records = entries
+        .iter()
+        .rev()
+        .filter_map(|entry| entry.record.as_ref());
+    let of_feed = records.find(|(_, origin)| *origin == Origin::Feed);
+    of_feed.map(|(record, _)| record.received_at)
+}
+
+fn reach_if(here: bool, point: Point) {
+    if here {
+        failpoint::reach(point);
     }
 }

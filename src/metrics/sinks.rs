@@ -58,6 +58,7 @@ pub struct SinkMetrics {
     pub event_lag: Histogram,
     pub restarts: IntCounter,
     pub last_success: Gauge,
+    pub notices_dropped: IntCounter,
     errors: IntCounterVec,
     states: IntGaugeVec,
 }
@@ -140,6 +141,10 @@ pub(super) fn register(make: &Maker, names: &[&str]) -> Vec<SinkMetrics> {
         "sink_last_success_timestamp_seconds",
         "Unix time of the last acknowledgement, or of the opening",
     );
+    let notices_dropped = of.counters(
+        "sink_notices_dropped_total",
+        "Control records and copies of dead letters that the side channel could not take; they stay in the journal",
+    );
     let errors = Opts::new("sink_errors_total", "Errors by what they ask for");
     let errors = make.add(IntCounterVec::new(errors, &["class", "sink"]));
     let states = Opts::new("sink_state", "1 for the state that the sink is in");
@@ -159,6 +164,7 @@ pub(super) fn register(make: &Maker, names: &[&str]) -> Vec<SinkMetrics> {
             event_lag: event_lag.with_label_values(&[name]),
             restarts: restarts.with_label_values(&[name]),
             last_success: last_success.with_label_values(&[name]),
+            notices_dropped: notices_dropped.with_label_values(&[name]),
             errors: errors.clone(),
             states: states.clone(),
         };

@@ -4,6 +4,7 @@
 //! never acknowledged. It never rotates, never creates a directory and never reads a foreign file's
 //! meaning; standard output has no memory, so there nothing can be `held`.
 
+pub(super) mod notify;
 mod tail;
 
 use std::collections::HashSet;

@@ -1,20 +1,24 @@
-//! The Kafka sink: one idempotent produce a record, to the partition that Java's partitioner picks.
+//! The Kafka sink: one idempotent produce a record, to the partition that Java's partitioner picks; with
+//! `exactly_once` one transaction a batch.
 //!
-//! A record counts once a broker acknowledged it with acks=all. It never creates a topic, never retries
+//! A record counts once a broker acknowledged it with acks=all, and its transaction is committed. It never creates a topic, never retries
 //! what librdkafka gave up, and never reports a record as failed that it did not ask back first. This
 //! is the only place, with its submodules, that knows rdkafka.
 
+mod arrivals;
 mod client;
 pub mod embedded;
 mod errors;
 mod held;
 mod message;
+pub(super) mod notify;
 mod options;
 mod publish;
 pub mod tail;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod transaction;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -25,8 +29,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rdkafka::producer::{Producer, PurgeConfig};
+use tokio::time::Instant;
 
-use super::{Destination, ErrorClass, PublishError, Sink, SinkError};
+use super::{Arrivals, Destination, ErrorClass, ErrorRow, PublishError, Sink, SinkError};
 use crate::config::KafkaConfig;
 use crate::event::{EventId, Record, Timestamp};
 use client::{Aside, Context, blocking};
@@ -36,10 +41,22 @@ use topic::Topic;
 /// The longest wait for what librdkafka still holds when the sink is closed.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What is done after which error, for docs/errors.md.
+pub fn error_table() -> Vec<ErrorRow> {
+    errors::rows()
+}
+/// Whose transactional id is taken twice within this time has a rival, and stays away for as long: two
+/// bridges with one id must not shut each other out every few seconds for ever.
+const RIVAL_TIME: Duration = Duration::from_secs(300);
+
 /// Publishes to one Kafka topic.
 pub struct KafkaSink {
     config: KafkaConfig,
     opened: Option<(Client, Topic)>,
+    /// When another producer took this one's transactional id, the last time.
+    fenced: Option<Instant>,
+    /// Until when it is left to that other producer.
+    away_until: Option<Instant>,
 }
 
 impl KafkaSink {
@@ -53,6 +70,8 @@ impl KafkaSink {
         Ok(Self {
             config: config.clone(),
             opened: None,
+            fenced: None,
+            away_until: None,
         })
     }
 
@@ -61,9 +80,11 @@ impl KafkaSink {
             // Before anything else: what it still holds must not arrive after `held` has looked.
             publish::purge(&old, PurgeConfig::default().queue().inflight()).await;
         }
+        self.leave_it_to_a_rival()?;
         let (mut client, mut topic) = connect(&self.config, options::BATCH_BYTES).await?;
         if embedded::is_embedded(client.producer.client()) {
             let destination = embedded::destination(&self.config, topic.partitions);
+            self.shut_others_out(&client).await?;
             self.opened = Some((client, topic));
             return Ok(destination);
         }
@@ -75,6 +96,7 @@ impl KafkaSink {
             // A broker refuses a batch as a whole, so no batch may be larger than the topic allows.
             client = connect(&self.config, limit).await?.0;
         }
+        self.shut_others_out(&client).await?;
         let config = self.config.clone();
         let readable = blocking(move || held::probe(&config)).await;
         let mut warnings = topic.warnings();
@@ -96,10 +118,65 @@ impl KafkaSink {
         Ok(destination)
     }
 
-    async fn ask_held(&self, since: Timestamp) -> Result<HashSet<EventId>, SinkError> {
-        let (_, topic) = self.opened.as_ref().ok_or_else(not_open)?;
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let question = held::Question {
+    /// In the transactional mode: every earlier producer of this id is refused from here on, and has
+    /// nothing open any more.
+    async fn shut_others_out(&self, client: &Client) -> Result<(), SinkError> {
+        if !self.config.exactly_once {
+            return Ok(());
+        }
+        let (client, config) = (client.clone(), self.config.clone());
+        blocking(move || transaction::init(&client, &config)).await
+    }
+
+    fn leave_it_to_a_rival(&self) -> Result<(), SinkError> {
+        let left = self
+            .away_until
+            .map(|until| until.saturating_duration_since(Instant::now()));
+        match left {
+            Some(left) if !left.is_zero() => Err(SinkError::new(
+                ErrorClass::Configuration,
+                format!(
+                    "topic {}: another producer took the transactional id {} again and again; give each \
+                     bridge its own `transactional_id`, or stop one; tried again in {} s",
+                    self.config.topic,
+                    self.config.transactional_id().unwrap_or_default(),
+                    left.as_secs()
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn note_fence(&mut self) {
+        let now = Instant::now();
+        let again = self
+            .fenced
+            .replace(now)
+            .is_some_and(|before| now.duration_since(before) < RIVAL_TIME);
+        self.away_until = again.then(|| now + RIVAL_TIME);
+    }
+
+    async fn publish_batch(&mut self, batch: &[Arc<Record>]) -> Result<(), PublishError> {
+        let Some((client, _)) = &self.opened else {
+            return Err(PublishError::of_all(batch.len(), &not_open()));
+        };
+        if !self.config.exactly_once {
+            return publish::publish(client, &self.config, batch).await;
+        }
+        let outcome = transaction::publish(client, &self.config, batch).await;
+        if client.context.is_fenced() {
+            self.note_fence();
+        }
+        outcome
+    }
+
+    fn question(
+        &self,
+        topic: &Topic,
+        since: Timestamp,
+        cancelled: &Arc<AtomicBool>,
+    ) -> held::Question {
+        held::Question {
             config: self.config.clone(),
             partitions: topic.partitions,
             since,
@@ -107,8 +184,14 @@ impl KafkaSink {
                 .settings
                 .as_ref()
                 .is_some_and(|settings| !settings.append_time),
-            cancelled: Arc::clone(&cancelled),
-        };
+            cancelled: Arc::clone(cancelled),
+        }
+    }
+
+    async fn ask_held(&self, since: Timestamp) -> Result<HashSet<EventId>, SinkError> {
+        let (_, topic) = self.opened.as_ref().ok_or_else(not_open)?;
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let question = self.question(topic, since, &cancelled);
         // A dropped future must not leave a thread that reads on.
         let _cancel = CancelOnDrop(cancelled);
         blocking(move || held::ids_since(&question)).await
@@ -152,17 +235,18 @@ impl Sink for KafkaSink {
         self.ask_held(since).boxed()
     }
 
+    fn arrivals(&self, since: Timestamp) -> Option<Arrivals> {
+        let (_, topic) = self.opened.as_ref()?;
+        // Late bytes of a fenced producer are refused by the broker.
+        (!self.config.exactly_once)
+            .then(|| arrivals::since(self.question(topic, since, &Arc::default())))
+    }
+
     fn publish<'a>(
         &'a mut self,
         batch: &'a [Arc<Record>],
     ) -> BoxFuture<'a, Result<(), PublishError>> {
-        async move {
-            match &self.opened {
-                Some((client, _)) => publish::publish(client, &self.config, batch).await,
-                None => Err(PublishError::of_all(batch.len(), &not_open())),
-            }
-        }
-        .boxed()
+        self.publish_batch(batch).boxed()
     }
 
     fn close(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
@@ -170,6 +254,11 @@ impl Sink for KafkaSink {
             let Some((client, _)) = self.opened.take() else {
                 return Ok(());
             };
+            if self.config.exactly_once {
+                // One that was left in the middle would hold up its readers until it expires; where
+                // none is open, that is said and is no matter.
+                transaction::abandon(&client, &self.config).await;
+            }
             blocking(move || {
                 client
                     .producer

@@ -4,11 +4,13 @@
 //! the event by its message id. It never creates or changes a stream, never retries, and never has two
 //! records of one key under way. This is the only place, with its submodules, that knows async-nats.
 
+mod arrivals;
 mod connect;
 mod errors;
 mod headers;
 mod held;
 mod inspect;
+pub(super) mod notify;
 mod publish;
 pub mod subject;
 pub mod tail;
@@ -24,7 +26,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
-use super::{Destination, ErrorClass, PublishError, Sink, SinkError};
+use super::{Arrivals, Destination, ErrorClass, ErrorRow, PublishError, Sink, SinkError};
 use crate::config::NatsConfig;
 use crate::event::{EventId, Record, Timestamp};
 use connect::Connection;
@@ -35,10 +37,16 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(45);
 /// The longest wait for what is still in the write buffer when the sink is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What is done after which answer of a server, for docs/errors.md.
+pub fn error_table() -> Vec<ErrorRow> {
+    errors::rows()
+}
+
 /// Publishes to one JetStream stream.
 pub struct NatsSink {
     config: NatsConfig,
     opened: Option<(Connection, Stream)>,
+    must_hold: bool,
 }
 
 impl NatsSink {
@@ -51,6 +59,7 @@ impl NatsSink {
         Ok(Self {
             config: config.clone(),
             opened: None,
+            must_hold: false,
         })
     }
 
@@ -89,17 +98,29 @@ impl Sink for NatsSink {
         .boxed()
     }
 
+    fn arrivals(&self, since: Timestamp) -> Option<Arrivals> {
+        Some(arrivals::since(&self.config, since))
+    }
+
     fn publish<'a>(
         &'a mut self,
         batch: &'a [Arc<Record>],
     ) -> BoxFuture<'a, Result<(), PublishError>> {
         async move {
             match &self.opened {
-                Some((connection, _)) => publish::publish(connection, &self.config, batch).await,
+                Some((connection, stream)) => {
+                    let last = stream.cached_info().state.last_sequence;
+                    let gone = self.must_hold.then_some(last);
+                    publish::publish(connection, &self.config, batch, gone).await
+                }
                 None => Err(PublishError::of_all(batch.len(), &not_open())),
             }
         }
         .boxed()
+    }
+
+    fn must_hold(&mut self, must: bool) {
+        self.must_hold = must;
     }
 
     fn close(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {

@@ -1,10 +1,12 @@
 # shellcheck shell=bash
-# What the beds (kafka.sh, nats.sh) have in common: options, free ports, and one server process that
-# is started detached, watched, signalled and stopped. To be sourced. It never downloads anything,
-# never ends a process by its name, and never deletes a bed's data.
+# What the beds (kafka.sh, nats.sh) have in common: options, free ports, and one server process or a
+# cluster of them, started detached, watched, signalled and stopped. To be sourced. It never downloads
+# anything, never ends a process by its name, and never deletes a bed's data.
 #
-# A bed is a directory DATA with: bed.env (what `restart` needs), server.log (server.log.N: earlier
-# starts), server.pid and watcher.pid (process id and start time, so that a reused id is never hit).
+# A bed is a directory DATA with bed.env (what `restart` needs) and watcher.pid. Each of its servers
+# has a directory DIR, which is DATA itself when there is one server and DATA/node-N in a cluster, with
+# server.log (server.log.N: earlier starts) and server.pid. A pid file holds the process id and its
+# start time, so that a reused id is never hit.
 
 READY_SECONDS=120 # a loaded two-core machine needs a tenth of it
 STOP_SECONDS=30
@@ -21,12 +23,14 @@ usage() {
   exit "$1"
 }
 
-# Sets COMMAND, DATA, PORT, CACHE, OWNER, SIGNAL and SETTINGS from the command line.
+# Sets COMMAND, DATA, PORT, CACHE, OWNER, SIGNAL, SETTINGS, NODES, ID, PROFILE and ADVERTISE from the
+# command line.
 parse_options() {
-  COMMAND=${1:-} DATA='' PORT='' OWNER='' SIGNAL=KILL SETTINGS=()
+  COMMAND=${1:-} DATA='' PORT='' OWNER='' SIGNAL=KILL SETTINGS=() NODES=1 ID='' PROFILE=plain ADVERTISE=''
   CACHE=${ONBOARDING_BRIDGE_BED_CACHE:-$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)/.cache/beds}
   case $COMMAND in
     start | stop | kill | restart | fetch | watch) shift ;;
+    kill-"$MEMBER" | start-"$MEMBER") shift ;;
     help | --help | -h) usage 0 ;;
     *) usage 64 ;;
   esac
@@ -39,12 +43,19 @@ parse_options() {
       --owner) OWNER=$2 ;;
       --signal) SIGNAL=$2 ;;
       --set) SETTINGS+=("$2") ;;
+      --"${MEMBER}s") NODES=$2 ;;
+      --id) ID=$2 ;;
+      --profile) PROFILE=$2 ;;
+      --advertise) ADVERTISE=$2 ;;
       *) fail "unknown option $1" ;;
     esac
     shift 2
   done
-  case $SIGNAL in KILL | STOP | CONT | TERM) ;; *) fail "--signal is KILL, STOP, CONT or TERM" ;; esac
-  [[ $PORT$OWNER =~ ^[0-9]*$ ]] || fail "--port and --owner take numbers"
+  case $SIGNAL in KILL | STOP | CONT | TERM | HUP) ;; *) fail "--signal is KILL, STOP, CONT, TERM or HUP" ;; esac
+  [[ $PORT$OWNER$ID =~ ^[0-9]*$ ]] || fail "--port, --owner and --id take numbers"
+  [[ $NODES =~ ^[1-5]$ ]] || fail "--${MEMBER}s takes 1 to 5"
+  case $PROFILE in plain | acl) ;; *) fail "--profile is plain or acl" ;; esac
+  [[ $COMMAND != *-"$MEMBER" || -n $ID ]] || fail "$COMMAND needs --id"
   if [ "$COMMAND" = fetch ] || [ "$COMMAND" = start ]; then
     mkdir -p "$CACHE"
     CACHE=$(cd "$CACHE" && pwd)
@@ -97,7 +108,43 @@ free_port() {
 
 save() {
   local name
-  for name in "$@"; do printf '%s=%q\n' "$name" "${!name}"; done >"$DATA/bed.env"
+  for name in PORT OWNER NODES PROFILE "$@"; do printf '%s=%q\n' "$name" "${!name}"; done >"$DATA/bed.env"
+}
+
+# Sets NODE, DIR and NODE_PORT (the first of its ports) to those of server $1.
+at_node() {
+  # shellcheck disable=SC2153 # PORTS and MEMBER are the bed's own
+  NODE=$1 DIR=$DATA NODE_PORT=$((PORT + ($1 - 1) * PORTS))
+  ((NODES == 1)) || DIR=$DATA/node-$1
+  mkdir -p "$DIR"
+}
+
+# The settings of server NODE, one a line: those for all, and those that start with its number.
+settings() {
+  local setting
+  for setting in ${SETTINGS[@]+"${SETTINGS[@]}"}; do
+    if [[ ! $setting =~ ^[0-9]: ]]; then
+      echo "$setting"
+    elif [[ $setting == "$NODE:"* ]]; then
+      echo "${setting#*:}"
+    fi
+  done
+}
+
+# Where clients are told to find server NODE: at its own port, or where --advertise says.
+advertised() {
+  local addresses
+  IFS=, read -ra addresses <<<"$ADVERTISE"
+  echo "${addresses[NODE - 1]:-127.0.0.1:$NODE_PORT}"
+}
+
+# "$1HOST:PORT" of each server, $2 ports above its first, with commas between.
+addresses() {
+  local node list=''
+  for ((node = 1; node <= NODES; node++)); do
+    list+=${list:+,}${1}127.0.0.1:$((PORT + (node - 1) * PORTS + $2))
+  done
+  echo "$list"
 }
 
 load() {
@@ -106,24 +153,45 @@ load() {
   . "$DATA/bed.env"
 }
 
-# Launches the server (the bed's own `launch`) and waits for the bed's own `ready`.
+# Launches the servers "$@" (the bed's own `launch`) and waits for each to be `ready`.
 # Returns 2 if a port was taken, 1 if it failed otherwise.
 bring_up() {
-  local log=$DATA/server.log n=1
+  local node status
+  for node in "$@"; do
+    at_node "$node"
+    keep_log
+    launch
+  done
+  watch_owner
+  local deadline=$((SECONDS + READY_SECONDS))
+  for node in "$@"; do
+    at_node "$node"
+    status=0
+    wait_ready "$deadline" || status=$?
+    [ "$status" -ne 1 ] || take_down
+    [ "$status" -eq 0 ] || return "$status"
+  done
+}
+
+# Puts the log of the last start aside.
+keep_log() {
+  local log=$DIR/server.log n=1
   if [ -s "$log" ]; then
     while [ -e "$log.$n" ]; do n=$((n + 1)); done
     mv "$log" "$log.$n"
   fi
   : >"$log"
-  launch
-  watch_owner
-  local deadline=$((SECONDS + READY_SECONDS))
-  while ((SECONDS < deadline)); do
-    alive "$DATA/server.pid" || break
+}
+
+# Waits until server NODE is `ready`, until second $1; returns as `bring_up`.
+wait_ready() {
+  local log=$DIR/server.log
+  while ((SECONDS < $1)); do
+    alive "$DIR/server.pid" || break
     ! ready || return 0
     sleep 0.1
   done
-  if alive "$DATA/server.pid"; then
+  if alive "$DIR/server.pid"; then
     echo "${0##*/}: not ready after $READY_SECONDS s; the end of $log:" >&2
   elif grep -qi 'address already in use' "$log"; then
     return 2
@@ -131,13 +199,15 @@ bring_up() {
     echo "${0##*/}: the server ended before it was ready; the end of $log:" >&2
   fi
   tail -n 30 "$log" >&2
-  take_down
   return 1
 }
 
+# The numbers of all servers.
+all() { seq "$NODES"; }
+
 # `start`: the bed's own `configure` is called with PORT set, once for each attempt.
 start() {
-  if alive "$DATA/server.pid"; then
+  if running; then
     load
     show
     return
@@ -145,28 +215,59 @@ start() {
   local asked=$PORT attempt status
   trap 'take_down; exit 130' INT TERM
   for ((attempt = 1; attempt <= ATTEMPTS; attempt++)); do
-    PORT=${asked:-$(free_port "$PORTS")}
+    take_down # what is left of an attempt that found a port taken
+    PORT=${asked:-$(free_port "$((PORTS * NODES))")}
     configure
     status=0
-    bring_up || status=$?
+    # shellcheck disable=SC2046 # numbers
+    bring_up $(all) || status=$?
     case $status in
       0) show && return ;;
       2) [ -z "$asked" ] || break ;;
       *) exit 1 ;;
     esac
   done
-  tail -n 30 "$DATA/server.log" >&2
+  tail -n 30 "$DIR/server.log" >&2
   take_down
   fail "port $PORT or a neighbour of it is in use"
+}
+
+# Whether any server of the bed lives.
+running() {
+  local pid_file
+  for pid_file in $(pid_files); do ! alive "$pid_file" || return 0; done
+  return 1
+}
+
+# The pid files of all servers that were started.
+pid_files() {
+  local pid_file
+  for pid_file in server.pid node-{1..5}/server.pid; do
+    [ ! -e "$DATA/$pid_file" ] || printf '%q\n' "$DATA/$pid_file"
+  done
 }
 
 restart() {
   load
   take_down
+  # shellcheck disable=SC2046 # numbers
+  bring_back $(all)
+}
+
+# One server of a cluster, beside the others.
+start_member() {
+  load
+  at_node "$ID"
+  ! alive "$DIR/server.pid" || fail "$MEMBER $ID runs already"
+  bring_back "$ID"
+}
+
+# Brings the servers "$@" up on the ports that they had.
+bring_back() {
   local attempt
   for ((attempt = 1; attempt <= ATTEMPTS; attempt++)); do
     local status=0
-    bring_up || status=$?
+    bring_up "$@" || status=$?
     case $status in
       0) show && return ;;
       2) sleep 1 ;; # the old port is still being let go
@@ -177,12 +278,20 @@ restart() {
   fail "port $PORT or a neighbour of it is in use"
 }
 
-# Sends $SIGNAL; after KILL the process is gone and its ports are free when this returns.
+# Sends $SIGNAL to server ID, or without one to all; after KILL they are gone and their ports are
+# free when this returns.
 signal() {
-  alive "$DATA/server.pid" || fail "no server runs in $DATA"
-  kill -s "$SIGNAL" "$PID"
-  [ "$SIGNAL" = KILL ] || return 0
-  while alive "$DATA/server.pid"; do sleep 0.02; done
+  load
+  local node reached=0
+  for node in ${ID:-$(all)}; do
+    at_node "$node"
+    alive "$DIR/server.pid" || continue
+    kill -s "$SIGNAL" "$PID"
+    reached=1
+    [ "$SIGNAL" = KILL ] || continue
+    while alive "$DIR/server.pid"; do sleep 0.02; done
+  done
+  [ "$reached" -eq 1 ] || fail "no server runs in $DATA"
 }
 
 # Ends process $1 that started at $2: gracefully, then not.
@@ -202,9 +311,17 @@ end_process() {
 }
 
 take_down() {
+  local pid_file
   if [ "$COMMAND" != watch ] && alive "$DATA/watcher.pid"; then kill -s KILL "$PID" 2>/dev/null || true; fi
-  ! alive "$DATA/server.pid" || end_process "$PID" "$STARTED"
-  rm -f "$DATA/watcher.pid" "$DATA/server.pid"
+  # All are told before any is awaited: a member that leaves a cluster last would wait for the others.
+  for pid_file in $(pid_files); do
+    ! alive "$pid_file" || kill -s TERM "$PID" 2>/dev/null || true
+  done
+  for pid_file in $(pid_files); do
+    ! alive "$pid_file" || end_process "$PID" "$STARTED"
+    rm -f "$pid_file"
+  done
+  rm -f "$DATA/watcher.pid"
 }
 
 # Starts the watcher, if there is an owner and none watches yet.
@@ -214,20 +331,23 @@ watch_owner() {
   detach "$DATA/watcher.pid" "$DATA/watcher.log" bash "$0" watch --data "$DATA" --owner "$OWNER"
 }
 
-# The watcher: stops the server when the owner is gone, or the directory was removed under it.
+# The watcher: stops the servers when the owner is gone, or the directory was removed under them.
 watch() {
-  local owner_started server='' server_started=''
+  local owner_started pid_file server
+  local -A servers=()
   owner_started=$(started_at "$OWNER")
   while [ -n "$owner_started" ] && [ "$(started_at "$OWNER")" = "$owner_started" ]; do
     [ -d "$DATA" ] || break
-    if alive "$DATA/server.pid"; then server=$PID server_started=$STARTED; fi
+    for pid_file in $(pid_files); do
+      ! alive "$pid_file" || servers[$PID]=$STARTED
+    done
     sleep 0.5
   done
   if [ -d "$DATA" ]; then
     echo "owner $OWNER is gone: stopping"
     take_down
-  elif [ -n "$server" ]; then
-    end_process "$server" "$server_started"
+  else
+    for server in "${!servers[@]}"; do end_process "$server" "${servers[$server]}"; done
   fi
 }
 
@@ -238,7 +358,8 @@ main() {
     fetch) fetch && show_fetched ;;
     start) fetch && start ;;
     stop) take_down ;;
-    kill) signal ;;
+    kill | kill-*) signal ;;
+    start-*) start_member ;;
     restart) restart ;;
     watch) watch ;;
   esac

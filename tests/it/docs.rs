@@ -3,14 +3,16 @@
 //! `UPDATE_DOCS=1 cargo test --test it docs` writes the generated ones anew.
 
 mod configuration;
+mod errors;
 mod metrics;
 mod text;
 
 use std::path::Path;
 
 use onboarding_bridge::config;
-use onboarding_bridge::event::Timestamp;
+use onboarding_bridge::event::{EventId, Timestamp};
 use onboarding_bridge::normalise::{self, Frame, Observation};
+use onboarding_bridge::notice::{Blind, Dead, LateDuplicates};
 use onboarding_bridge::state::{Compared, DigestKey, Source, UserState, compare};
 
 use text::{after_marker, read, root, sources};
@@ -39,6 +41,11 @@ fn docs_configuration_is_what_the_code_says() {
 #[test]
 fn docs_metrics_are_what_the_code_says() {
     is_up_to_date("docs/metrics.md", &metrics::render());
+}
+
+#[test]
+fn docs_errors_has_the_tables_of_the_code() {
+    is_up_to_date("docs/errors.md", &errors::render(&read("docs/errors.md")));
 }
 
 #[test]
@@ -85,6 +92,7 @@ fn every_test_that_a_document_names_exists() {
     for document in [
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
+        "docs/errors.md",
         "docs/guarantees.md",
         "docs/protocol.md",
     ] {
@@ -132,6 +140,55 @@ fn nobody_of_the_vendors_page_is_named() {
 }
 
 /// The frame of docs/record.md becomes the record of docs/record.md and of the README, byte for byte.
+#[test]
+fn the_examples_of_the_notices_are_what_the_code_makes() {
+    let document = read("docs/record.md");
+    let second = |text: &str| Timestamp::parse(text).unwrap();
+    let blind = Blind {
+        window: 7,
+        state: "healed",
+        from: second("2024-05-29T17:55:00Z"),
+        to: Some(second("2024-05-29T17:55:04Z")),
+        reason: "closed",
+        missing: 0,
+        healed_by: Some("reconcile"),
+        healed_at: Some(second("2024-05-29T17:55:06Z")),
+        differences: Some(2),
+    };
+    let dead = Dead {
+        letter: 12,
+        at: second("2024-05-29T17:55:28.2Z"),
+        stage: "kafka",
+        reason: "sink",
+        detail: "topic onboarding.users at b1:9092: MessageSizeTooLarge",
+        event_id: EventId::parse("edc101d0cf4459a5af9a978fe5d01141"),
+        event_type: Some("user.updated"),
+        user_id: Some("client_09e487c9"),
+        body: Some(serde_json::json!({"schema_version": 1})),
+    };
+    let late = LateDuplicates {
+        sink: "kafka",
+        event_ids: &[EventId::parse("edc101d0cf4459a5af9a978fe5d01141").unwrap()],
+    };
+    for (marker, made) in [
+        (
+            "<!-- feed.blind -->",
+            serde_json::to_string(&blind).unwrap(),
+        ),
+        (
+            "<!-- dead_letter -->",
+            serde_json::to_string(&dead).unwrap(),
+        ),
+        (
+            "<!-- sink.late_duplicates -->",
+            serde_json::to_string(&late).unwrap(),
+        ),
+    ] {
+        let example = after_marker(&document, marker).replace("\n ", "");
+        assert_eq!(example.trim_end(), made);
+    }
+}
+
 #[test]
 fn the_example_of_the_record_is_what_the_code_makes() {
     let document = read("docs/record.md");

@@ -4,6 +4,7 @@
 mod commands;
 mod configuration;
 mod disk;
+mod halted;
 mod sinks;
 mod vendor;
 

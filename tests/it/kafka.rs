@@ -1,6 +1,9 @@
 //! The Kafka sink where it differs from the others: errors and their classes, limits of the topic, a
 //! broker that goes away, and the record as Kafka's own Java client sees it.
 
+mod cluster;
+mod rights;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -228,4 +231,36 @@ async fn held_tells_only_what_came_since_and_survives_empty_partitions() {
             .all(|record| late.contains(&record.event_id))
     );
     assert!(sink.held(moment(60)).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_hides_nothing_that_is_held() {
+    for settings in [&[][..], &[("message.timestamp.type", "LogAppendTime")]] {
+        let topic = unique("clock");
+        create_topic(beds::kafka(), &topic, 1, settings)
+            .await
+            .unwrap();
+        let mut sink = sink(beds::kafka(), &topic, "{}");
+        sink.open().await.unwrap();
+        let now = Timestamp::now().0;
+        let moment = |seconds: i64| Timestamp(now + seconds * 1_000_000_000);
+        // Our clock is half an hour ahead; it is set right in mid-stream, and then three hours back.
+        let offsets = [1800, 1801, 0, 1, -10_800, -10_799];
+        let batch: Vec<_> = (0..)
+            .zip(offsets)
+            .map(|(n, seconds)| record_at(n, "one", moment(seconds)))
+            .collect();
+        sink.publish(&batch).await.unwrap();
+        // Whatever is pending, all of it is found, by the earliest of its times.
+        for pending in 0..batch.len() {
+            let since = batch[pending..].iter().map(|record| record.received_at);
+            let held = sink.held(since.min().unwrap()).await.unwrap();
+            for record in &batch[pending..] {
+                assert!(held.contains(&record.event_id), "{settings:?} {pending}");
+            }
+        }
+        // Of the two that were received with the clock ahead, asked for when it is right again.
+        let held = sink.held(batch[0].received_at).await.unwrap();
+        assert!(held.contains(&batch[0].event_id) && held.contains(&batch[1].event_id));
+    }
 }

@@ -2,13 +2,17 @@
 //! tests start what they need by tests/beds, and fail if they cannot: nothing is skipped.
 #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
 
+mod chaos_oracle;
+mod chaos_proxy;
 mod docs;
 mod end_to_end;
 mod errors;
 mod feed;
 mod file;
 mod golden;
+mod journal;
 mod kafka;
+mod letters;
 mod nats;
 mod outage;
 mod privacy;
@@ -16,3 +20,5 @@ mod restart;
 mod sink_contract;
 mod smoke;
 mod support;
+mod transactions;
+mod zombie;

@@ -1,17 +1,20 @@
 //! The NATS sink where it differs from the others: errors and their classes, rights, limits, repeats,
 //! and a server that goes away.
 
+mod cluster;
+mod refusals;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream};
-use onboarding_bridge::event::Record;
+use onboarding_bridge::event::{Record, Timestamp};
 use onboarding_bridge::sink::nats::tail::{TailFrom, TailReader, ensure_stream};
 use onboarding_bridge::sink::nats::{NatsSink, subject};
 use onboarding_bridge::sink::{ErrorClass, Sink, SinkError};
 
 use crate::support::beds::OwnBed;
-use crate::support::records::{HOSTILE_KEYS, record, records};
+use crate::support::records::{HOSTILE_KEYS, record, record_at, records};
 use crate::support::{beds, unique};
 
 fn sink(url: &str, stream: &str, prefix: &str, more: &str) -> NatsSink {
@@ -389,4 +392,18 @@ async fn a_server_that_is_killed_leaves_an_unknown_outcome_and_no_double() {
     let context = jetstream::new(async_nats::connect(&bed.address).await.unwrap());
     let mut found = context.get_stream("S").await.unwrap();
     assert_eq!(found.info().await.unwrap().state.messages, 20_000);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_hides_nothing_that_is_held() {
+    let (stream, prefix) = (unique("CLOCK"), unique("clock"));
+    ensure_stream(beds::nats(), &stream, &prefix).await.unwrap();
+    let mut sink = sink(beds::nats(), &stream, &prefix, "");
+    sink.open().await.unwrap();
+    // Received while our clock was three hours ahead; by now it is right. The stream's clock always was.
+    let ahead = Timestamp(Timestamp::now().0 + 10_800_000_000_000);
+    let batch: Vec<_> = (0..3).map(|n| record_at(n, "one", ahead)).collect();
+    sink.publish(&batch).await.unwrap();
+    let held = sink.held(ahead).await.unwrap();
+    assert!(batch.iter().all(|record| held.contains(&record.event_id)));
 }

@@ -3,7 +3,7 @@
 use onboarding_bridge::simulator::{EXAMPLE_KEY, Options, Simulator};
 use serde_json::json;
 
-use crate::support::bridge::{Bridge, config, file_sink};
+use crate::support::bridge::{Bridge, command, config, file_sink};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_credential_goes_nowhere_not_even_at_the_finest_log_level() {
@@ -30,6 +30,19 @@ async fn a_credential_goes_nowhere_not_even_at_the_finest_log_level() {
         (bridge.metric("feed_reconnects_total{reason=\"error_reply\"}") == 1.0).then_some(())
     });
     let shown = bridge.get("/metrics").1 + &bridge.get("/status").1;
+    let config = folder.path().join("bridge.yaml").display().to_string();
+    let mut said = Vec::new();
+    for words in [
+        &["dead-letters", "list"][..],
+        &["dead-letters", "show", "1"],
+        &["journal", "stats"],
+        &["journal", "list", "--keys", "--bodies"],
+        &["journal", "export"],
+    ] {
+        let (code, output, errors) = command(&[words, &["--config", &config]].concat());
+        assert_eq!(code, Some(0), "{words:?}: {errors}");
+        said.push((words.join(" "), (output + &errors).into_bytes()));
+    }
     bridge.terminate();
     // The configuration is the only place where the key may be: the operator put it there.
     std::fs::remove_file(folder.path().join("bridge.yaml")).unwrap();
@@ -42,6 +55,7 @@ async fn a_credential_goes_nowhere_not_even_at_the_finest_log_level() {
         places.len() >= 4,
         "log, journal and events are all looked at"
     );
+    places.extend(said);
     let tokens = (0..100).map(|user| control.token(user));
     let secrets: Vec<String> = tokens.chain([EXAMPLE_KEY.to_owned()]).collect();
     for (place, bytes) in &places {

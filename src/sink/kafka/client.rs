@@ -4,6 +4,7 @@
 //! what it says is remembered here until something is acknowledged.
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientContext;
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::super::{ErrorClass, SinkError};
 use super::errors;
+use crate::failpoint::{self, Point};
 
 /// What one client has said. Shared with it, because the client keeps its context to itself.
 #[derive(Clone, Default)]
@@ -26,6 +28,7 @@ struct Said {
     last_error: Mutex<Option<SinkError>>,
     deliveries: Mutex<Deliveries>,
     changed: Notify,
+    fenced: AtomicBool,
 }
 
 /// What became of the records of one batch so far.
@@ -36,6 +39,8 @@ pub(super) struct Deliveries {
     unsettled: usize,
     /// The record for whose outcome `publish` waits, if it is one.
     awaited: Option<usize>,
+    /// Whether one failure makes the rest worthless, as within a transaction.
+    all_or_nothing: bool,
     /// How many were acknowledged.
     pub(super) acknowledged: usize,
     /// The others whose outcome is known.
@@ -67,10 +72,14 @@ impl Deliveries {
         self.settled.get(index).copied().unwrap_or(true)
     }
 
-    /// Whether something failed that is not about one record, so that nothing more may be sent.
+    /// Whether something failed that is not about one record, or in a transaction anything, so that
+    /// nothing more may be sent.
     pub(super) fn must_stop(&self) -> bool {
         let stops = |(_, code): &(usize, Code)| errors::class_of(*code) != ErrorClass::Record;
-        self.failed.iter().any(stops)
+        match self.all_or_nothing {
+            true => !self.failed.is_empty(),
+            false => self.failed.iter().any(stops),
+        }
     }
 
     /// The records without an outcome.
@@ -81,11 +90,12 @@ impl Deliveries {
 }
 
 impl Context {
-    /// Begins the accounting of a batch.
-    pub(super) fn begin(&self, records: usize) {
+    /// Begins the accounting of a batch; in a transaction it is all or nothing.
+    pub(super) fn begin(&self, records: usize, all_or_nothing: bool) {
         *self.deliveries() = Deliveries {
             settled: vec![false; records],
             unsettled: records,
+            all_or_nothing,
             ..Deliveries::default()
         };
     }
@@ -127,6 +137,16 @@ impl Context {
     /// An acknowledgement proves that whatever was complained of is over.
     pub(super) fn forget_errors(&self) {
         *self.last() = None;
+    }
+
+    /// Notes that another producer has taken this one's transactional id.
+    pub(super) fn fence(&self) {
+        self.0.fenced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another producer has taken this one's transactional id.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.0.fenced.load(Ordering::Relaxed)
     }
 
     fn last(&self) -> MutexGuard<'_, Option<SinkError>> {
@@ -188,6 +208,7 @@ impl ProducerContext for Context {
             .as_ref()
             .err()
             .map(|(error, _)| error.rdkafka_error_code().unwrap_or(Code::Unknown));
+        failpoint::reach(Point::Published);
         self.settle(index, failure);
     }
 }
@@ -278,7 +299,7 @@ mod tests {
     #[test]
     fn the_accounting_of_a_batch_is_complete_when_each_record_has_its_outcome() {
         let context = Context::default();
-        context.begin(3);
+        context.begin(3, false);
         context.settle(1, None);
         context.settle(1, Some(Code::Fail)); // twice: the first counts
         context.settle(0, Some(Code::MessageSizeTooLarge));

@@ -84,8 +84,19 @@ impl EmbeddedBroker {
     /// Lets the next produce requests fail, each with one of these errors, to see what a client does.
     #[cfg(test)]
     pub(super) fn fail_produce(&self, errors: &[RDKafkaRespErr]) {
+        self.fail(RDKafkaApiKey::Produce, errors);
+    }
+
+    /// As [`fail_produce`](Self::fail_produce), with requests to end a transaction.
+    #[cfg(test)]
+    pub(super) fn fail_end_of_transaction(&self, errors: &[RDKafkaRespErr]) {
+        self.fail(RDKafkaApiKey::EndTxn, errors);
+    }
+
+    #[cfg(test)]
+    fn fail(&self, requests: RDKafkaApiKey, errors: &[RDKafkaRespErr]) {
         if let Some(cluster) = self.host.client().mock_cluster() {
-            cluster.request_errors(RDKafkaApiKey::Produce, errors);
+            cluster.request_errors(requests, errors);
         }
     }
 }

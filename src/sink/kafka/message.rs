@@ -24,16 +24,16 @@ pub(super) fn send(
         .key(&record.key)
         .payload(&record.body)
         .timestamp(record.received_at.as_millis())
-        .headers(headers(record));
+        .headers(headers(&record.attributes()));
     producer
         .send(message)
         .map_err(|(error, _)| error.rdkafka_error_code().unwrap_or(Code::Unknown))
 }
 
-fn headers(record: &Record) -> OwnedHeaders {
-    let attributes = record.attributes();
+/// CloudEvents attributes as the headers of a JSON body.
+pub(super) fn headers(attributes: &[(&str, String)]) -> OwnedHeaders {
     let mut headers = OwnedHeaders::new_with_capacity(attributes.len() + 1);
-    for (name, value) in &attributes {
+    for (name, value) in attributes {
         headers = headers.insert(Header {
             key: &format!("ce_{name}"),
             value: Some(value),

@@ -35,8 +35,15 @@ const FIXED: [(&str, &str); 7] = [
     ("statistics.interval.ms", "0"),
 ];
 
+/// Within a transaction a record expires before the transaction does, or a broker would end it under
+/// us: nothing is lost by that, the transaction is aborted and the journal holds the records.
+const TRANSACTION: [(&str, &str); 2] = [
+    ("transaction.timeout.ms", "60000"),
+    ("message.timeout.ms", "45000"),
+];
+
 /// Producer options that an operator may change, each with its other names.
-const DEFAULTS: [(&[&str], &str); 6] = [
+const DEFAULTS: [(&[&str], &str); 7] = [
     // Bounds of librdkafka's own queue; at the bound `publish` waits for acknowledgements.
     (&["queue.buffering.max.messages"], "20000"),
     (&["queue.buffering.max.kbytes"], "32768"),
@@ -45,6 +52,8 @@ const DEFAULTS: [(&[&str], &str); 6] = [
     // The topic's limit decides, not this one: it is only a guard of the client.
     (&["message.max.bytes"], "16777216"),
     (&["socket.keepalive.enable"], "true"),
+    // How long a topic that was there may seem to be gone, until its sink says so and halts.
+    (&["topic.metadata.propagation.max.ms"], "10000"),
 ];
 
 /// Consumer options for `held`: no group, no commits, every record up to the end.
@@ -81,7 +90,20 @@ pub(super) fn producer(
     for (name, value) in FIXED {
         client.set(name, value);
     }
+    if let Some(id) = config.transactional_id() {
+        client.set("transactional.id", id);
+        for (name, value) in TRANSACTION {
+            client.set(name, value);
+        }
+    }
     check(&client)?;
+    Ok(client)
+}
+
+/// As [`reader`], but of what a transaction has committed, and of nothing after an open one.
+pub(super) fn committed_reader(config: &KafkaConfig) -> Result<ClientConfig, SinkError> {
+    let mut client = reader(config)?;
+    client.set("isolation.level", "read_committed");
     Ok(client)
 }
 
@@ -196,6 +218,25 @@ mod tests {
         assert_eq!(client.get("allow.auto.create.topics"), Some("false"));
         assert_eq!(client.get("bootstrap.servers"), Some("a,b"));
         assert_eq!(client.get("batch.size"), Some("1000"));
+    }
+
+    #[test]
+    fn a_transaction_outlives_its_records_and_has_an_id_of_its_sink() {
+        let plain = producer(&config("{}"), 1000).unwrap();
+        assert_eq!(plain.get("transactional.id"), None);
+        let mut config = config("{}");
+        config.exactly_once = true;
+        let client = producer(&config, 1000).unwrap();
+        assert_eq!(
+            client.get("transactional.id"),
+            Some("onboarding-bridge.t.k")
+        );
+        let number = |name: &str| client.get(name).unwrap().parse::<u64>().unwrap();
+        assert!(number("message.timeout.ms") < number("transaction.timeout.ms"));
+        assert!(number("message.timeout.ms") > 0, "0 would be for ever");
+        config.transactional_id = Some("mine".to_owned());
+        let client = producer(&config, 1000).unwrap();
+        assert_eq!(client.get("transactional.id"), Some("mine"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Publishes one batch: hands every record to librdkafka in order, then waits for all delivery reports.
 //!
-//! It never retries a record that was taken, never has two of one key under way, so that none overtakes
-//! another, and never decides that a long wait is over: `deliver` bounds it. Only refused credentials end it early, because librdkafka
-//! would try them for ever.
+//! It never retries a record that was taken, never has two of one key under way (but in a transaction), so
+//! that none overtakes another, and never decides that a long wait is over: `deliver` bounds it. Only
+//! refused credentials end it early, because librdkafka would try them for ever.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::{ErrorClass, PublishError, SinkError};
 use super::client::{Aside, Context, blocking};
+use super::errors;
 use super::message::{self, wire_bytes};
 use super::topic::{self, at};
 use crate::config::KafkaConfig;
@@ -32,6 +33,7 @@ const TROUBLE_TIMEOUT: Duration = Duration::from_secs(5);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A producer with its accounting.
+#[derive(Clone)]
 pub(super) struct Client {
     pub(super) producer: Arc<Aside<ThreadedProducer<Context>>>,
     pub(super) context: Context,
@@ -45,20 +47,55 @@ pub(super) async fn publish(
     config: &KafkaConfig,
     batch: &[Arc<Record>],
 ) -> Result<(), PublishError> {
-    client.context.begin(batch.len());
-    let stop = match send_all(client, config, batch).await {
-        Ok(()) => wait_for_all(client, config).await,
-        Err(stop) => Some(stop),
-    };
+    client.context.begin(batch.len(), false);
+    let stop = send_and_wait(client, config, batch).await;
     if stop.is_some() || client.context.deliveries().must_stop() {
         drain(client).await;
     }
     outcome(client, config, batch, stop)
 }
 
+/// Hands over the records within a transaction, and waits for their outcomes or the first failure: the
+/// records that failed, each with its reason, leaving out those that only followed from others.
+pub(super) async fn hand_over(
+    client: &Client,
+    config: &KafkaConfig,
+    batch: &[Arc<Record>],
+) -> Result<Vec<(usize, SinkError)>, SinkError> {
+    client.context.begin(batch.len(), true);
+    if let Some(stop) = send_and_wait(client, config, batch).await {
+        return Err(stop);
+    }
+    let failed = client.context.deliveries().failed.clone();
+    let follows = |code: Code| matches!(code, Code::State | Code::PurgeQueue | Code::PurgeInflight);
+    let first: Vec<_> = failed.iter().filter(|(_, code)| !follows(*code)).collect();
+    let told = if first.is_empty() {
+        failed.iter().collect()
+    } else {
+        first
+    };
+    let describe = |(index, code): &(usize, Code)| {
+        (*index, describe(client, config, batch.get(*index), *code))
+    };
+    Ok(told.into_iter().map(describe).collect())
+}
+
+/// `Some` says what ended it but the failure of a record.
+async fn send_and_wait(
+    client: &Client,
+    config: &KafkaConfig,
+    batch: &[Arc<Record>],
+) -> Option<SinkError> {
+    match send_all(client, config, batch).await {
+        Ok(()) => wait_for_all(client, config).await,
+        Err(stop) => Some(stop),
+    }
+}
+
 /// Hands over the records in order, each only when the one before of its key has its outcome: brokers
 /// may refuse one batch and take the next, and librdkafka keeps several on their way. Ends at once when
-/// one failed that no other may overtake; `Err` says what else ended it.
+/// one failed that no other may overtake; `Err` says what else ended it. In a transaction none waits for
+/// another: nothing of it is seen if one fails.
 async fn send_all(
     client: &Client,
     config: &KafkaConfig,
@@ -67,7 +104,9 @@ async fn send_all(
     let mut health = Health::new();
     let mut latest: HashMap<&str, usize> = HashMap::with_capacity(batch.len());
     for (index, record) in batch.iter().enumerate() {
-        if let Some(before) = latest.insert(&record.key, index) {
+        if !config.exactly_once
+            && let Some(before) = latest.insert(&record.key, index)
+        {
             wait_for(client, config, before, &mut health).await?;
         }
         loop {
@@ -168,11 +207,19 @@ impl Health {
 
 fn fatal(client: &Client, config: &KafkaConfig) -> Option<SinkError> {
     let (code, reason) = client.producer.client().fatal_error()?;
+    // librdkafka calls a refused right fatal too, but a new producer would be refused like this one.
+    let (class, what) = match errors::class_of(code) {
+        ErrorClass::Configuration => (ErrorClass::Configuration, "refused"),
+        ErrorClass::Record | ErrorClass::Transient | ErrorClass::Fatal => {
+            (ErrorClass::Fatal, "broken")
+        }
+    };
     let message = format!(
-        "topic {}: the producer is broken: {code}: {reason}",
-        config.topic
+        "topic {} at {}: the producer is {what}: {code}: {reason}",
+        config.topic,
+        at(config)
     );
-    Some(SinkError::new(ErrorClass::Fatal, message))
+    Some(SinkError::new(class, message))
 }
 
 /// Takes back what is not on its way yet, and waits a while for what is.
@@ -252,6 +299,11 @@ fn describe(
     record: Option<&Arc<Record>>,
     code: Code,
 ) -> SinkError {
+    if code == Code::Fatal
+        && let Some(reason) = fatal(client, config)
+    {
+        return reason;
+    }
     let refused_for_size = matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge);
     let shares_a_batch = record.is_some_and(|record| wire_bytes(record) <= client.batch_bytes);
     if refused_for_size && shares_a_batch {

@@ -134,7 +134,11 @@ impl TailRecord {
     }
 }
 
-/// Creates the topic if it is missing, with one replica, and waits until it can be used.
+/// The number of replicas that the broker is configured to give.
+const BROKERS_DEFAULT: i32 = -1;
+
+/// Creates the topic if it is missing, with the replicas that the brokers give a topic by default, and
+/// waits until it can be used.
 ///
 /// # Errors
 /// When the broker cannot be reached or refuses the topic.
@@ -158,7 +162,7 @@ pub async fn create_topic(
         .create()
         .map_err(failed)?;
     let admin = Aside::new(admin);
-    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(BROKERS_DEFAULT));
     for (name, value) in settings {
         new = new.set(name, value);
     }

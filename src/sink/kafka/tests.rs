@@ -13,6 +13,8 @@ use super::tail::{TailConsumer, TailRecord};
 use super::*;
 use crate::event::EventType;
 
+mod answers;
+
 const TOPIC: &str = "users";
 
 fn record(position: u64, key: &str) -> Arc<Record> {
@@ -36,6 +38,13 @@ fn batch(keys: &[&str]) -> Vec<Arc<Record>> {
 
 fn sink(address: &str, options: &str) -> KafkaSink {
     let text = format!("{{name: k, brokers: ['{address}'], topic: {TOPIC}, options: {options}}}");
+    KafkaSink::new(&serde_norway::from_str(&text).unwrap()).unwrap()
+}
+
+fn transactional(address: &str, options: &str) -> KafkaSink {
+    let text = format!(
+        "{{name: k, brokers: ['{address}'], topic: {TOPIC}, exactly_once: true, options: {options}}}"
+    );
     KafkaSink::new(&serde_norway::from_str(&text).unwrap()).unwrap()
 }
 
@@ -269,4 +278,74 @@ async fn before_open_and_after_close_everything_is_refused() {
         2
     );
     sink.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refusal_aborts_a_transaction_and_the_others_are_in_the_next() {
+    let broker = EmbeddedBroker::start(TOPIC, 1).unwrap();
+    let mut sink = transactional(broker.address(), "{linger.ms: 0, batch.num.messages: 1}");
+    let destination = sink.open().await.unwrap();
+    assert!(destination.description.contains("embedded"));
+    broker.fail_produce(&[Wire::RD_KAFKA_RESP_ERR_INVALID_RECORD]);
+    let error = sink.publish(&batch(&["a", "a", "c"])).await.unwrap_err();
+    let failed: Vec<_> = error
+        .failed
+        .iter()
+        .map(|(index, error)| (*index, error.class))
+        .collect();
+    assert_eq!(failed, [(0, ErrorClass::Record)], "{error}");
+    // And the sink goes on as if nothing had been.
+    sink.publish(&batch(&["d"])).await.unwrap();
+    sink.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_that_may_pass_is_repeated_and_one_that_fails_acknowledges_nothing() {
+    let broker = EmbeddedBroker::start(TOPIC, 1).unwrap();
+    let mut sink = transactional(broker.address(), "{}");
+    sink.open().await.unwrap();
+    let passing = [
+        Wire::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+        Wire::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+    ];
+    broker.fail_end_of_transaction(&passing);
+    sink.publish(&batch(&["a", "b"])).await.unwrap();
+    for (code, class) in [
+        (
+            Wire::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            ErrorClass::Fatal,
+        ),
+        (
+            Wire::RD_KAFKA_RESP_ERR_PRODUCER_FENCED,
+            ErrorClass::Configuration,
+        ),
+        (Wire::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE, ErrorClass::Fatal),
+    ] {
+        sink.open().await.unwrap();
+        broker.fail_end_of_transaction(&[code]);
+        let error = sink.publish(&batch(&["a", "b"])).await.unwrap_err();
+        let classes: Vec<_> = error.failed.iter().map(|(_, error)| error.class).collect();
+        assert_eq!(classes, [class; 2], "{code:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_shut_out_twice_leaves_the_id_to_the_other_for_a_while() {
+    let broker = EmbeddedBroker::start(TOPIC, 1).unwrap();
+    let mut sink = transactional(broker.address(), "{}");
+    for _ in 0..2 {
+        sink.open().await.unwrap();
+        broker.fail_end_of_transaction(&[Wire::RD_KAFKA_RESP_ERR_PRODUCER_FENCED]);
+        let error = sink.publish(&batch(&["a"])).await.unwrap_err();
+        let (_, error) = &error.failed[0];
+        assert_eq!(error.class, ErrorClass::Configuration);
+        for words in ["onboarding-bridge.users.k", "transactional_id"] {
+            assert!(error.message.contains(words), "{error}");
+        }
+    }
+    let error = sink.open().await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Configuration);
+    assert!(error.message.contains("again and again"), "{error}");
+    sink.away_until = Some(Instant::now());
+    sink.open().await.unwrap();
 }

@@ -130,9 +130,10 @@ fn ask(client: &Client<Context>, config: &KafkaConfig) -> Result<Topic, SinkErro
 pub(super) fn refused(config: &KafkaConfig, code: Code) -> SinkError {
     let topic = &config.topic;
     let advice = match code {
-        Code::UnknownTopicOrPartition | Code::UnknownTopic => {
-            "; create it (the bridge creates none), or correct `topic`"
-        }
+        Code::UnknownTopicOrPartition
+        | Code::UnknownTopic
+        | Code::UnknownPartition
+        | Code::UnknownTopicId => "; create it (the bridge creates none), or correct `topic`",
         Code::TopicAuthorizationFailed => {
             "; allow this sink's user WRITE, DESCRIBE and READ on the topic"
         }
@@ -202,8 +203,11 @@ impl Topic {
         let limit = limit.map_or_else(String::new, |bytes| {
             format!(", at most {bytes} bytes a record")
         });
+        let transactions = config.transactional_id().map_or_else(String::new, |id| {
+            format!(", in transactions of {id}, for read_committed consumers")
+        });
         format!(
-            "topic {} at {} ({} partition(s), {} replica(s){limit})",
+            "topic {} at {} ({} partition(s), {} replica(s){limit}){transactions}",
             config.topic,
             at(config),
             self.partitions,

@@ -1,38 +1,71 @@
 //! What to do after an error of JetStream: the table of docs/errors.md, one arm a row.
 //!
-//! It never lets a subject into a message, because a subject holds the record's key.
+//! Every code is named that a server may give as the answer to a publish or to a question about the
+//! stream; any other is transient. It never lets a subject into a message, because a subject holds the
+//! record's key.
 
 use async_nats::jetstream::Error as Answer;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::{ConnectError, ConnectErrorKind};
 
-use super::super::{ErrorClass, SinkError};
+use super::super::table::error_table;
+use super::super::{ErrorClass, ErrorRow, SinkError};
 
-/// The class of an answer with a JetStream error code.
-pub(super) const fn class_of(code: ErrorCode) -> ErrorClass {
-    match code {
-        // About this record: no other record fares the same.
-        ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM => {
-            ErrorClass::Record
-        }
-        // The stream is full, gone, sealed, another one, or the account may not: an operator mends it.
-        ErrorCode::INSUFFICIENT_RESOURCES
-        | ErrorCode::STORAGE_RESOURCES_EXCEEDED
-        | ErrorCode::MEMORY_RESOURCES_EXCEEDED
-        | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
-        | ErrorCode::STREAM_STORE_FAILED
-        | ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED
-        | ErrorCode::STREAM_LIMITS
-        | ErrorCode::STREAM_SEALED
-        | ErrorCode::STREAM_NOT_FOUND
-        | ErrorCode::STREAM_NOT_MATCH
-        | ErrorCode::JETSTREAM_NOT_ENABLED
-        | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT
-        | ErrorCode::NO_ACCOUNT => ErrorClass::Configuration,
-        // Elections, restarts, and whatever a later server invents.
-        _ => ErrorClass::Transient,
-    }
+error_table! { ErrorCode, |code: ErrorCode, name: &str| format!("{} {name}", code.0);
+    // About this record: no other record fares the same.
+    Record "larger than the stream takes"
+        [STREAM_MESSAGE_EXCEEDS_MAXIMUM]
+        held by [a_record_too_large_for_stream_or_server_takes_no_other_with_it];
+    Record "its headers, which hold its key, are larger than a server takes"
+        [STREAM_HEADER_EXCEEDS_MAXIMUM]
+        held by [a_key_too_long_for_the_headers_takes_no_other_with_it];
+
+    // An operator must mend the stream, the account or the server.
+    Configuration "the stream is full (discard: new) or sealed"
+        [STREAM_STORE_FAILED STREAM_LIMITS STREAM_SEALED]
+        held by [a_full_stream_stops_the_batch_until_an_operator_makes_room
+            a_record_that_found_no_room_is_overtaken_by_none_of_its_key
+            a_stream_that_is_sealed_meanwhile_stops_the_batch];
+    Configuration "the server or the account has no storage left"
+        [INSUFFICIENT_RESOURCES STORAGE_RESOURCES_EXCEEDED MEMORY_RESOURCES_EXCEEDED
+        ACCOUNT_RESOURCES_EXCEEDED STREAM_MAX_STREAM_BYTES_EXCEEDED NO_LIMITS]
+        held by [a_server_without_storage_stops_the_batch];
+    Configuration "the stream is missing, or another one takes the subject"
+        [STREAM_NOT_FOUND STREAM_NOT_MATCH STREAM_MISMATCH]
+        held by [a_missing_stream_says_what_to_do_and_is_not_created
+            a_stream_that_is_deleted_meanwhile_is_found_missing
+            another_stream_that_takes_the_subjects_meanwhile_is_no_place_for_them];
+    Configuration "JetStream is not there, for this account or at all"
+        [JETSTREAM_NOT_ENABLED JETSTREAM_NOT_ENABLED_FOR_ACCOUNT NO_ACCOUNT REQUIRED_API_LEVEL]
+        held by [an_account_without_jetstream_is_a_matter_of_configuration];
+    Configuration "the stream wants of a message what this sink does not give, or the reverse"
+        [STREAM_WRONG_LAST_SEQUENCE STREAM_WRONG_LAST_SEQUENCE_CONSTANT STREAM_WRONG_LAST_MESSAGE_ID
+        STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID STREAM_MIN_LAST_SEQ STREAM_ROLLUP_FAILED
+        MESSAGE_TTL_INVALID MESSAGE_TTL_DISABLED MESSAGE_INCR_DISABLED MESSAGE_INCR_MISSING
+        MESSAGE_INCR_PAYLOAD MESSAGE_INCR_INVALID MESSAGE_COUNTER_BROKEN BAD_REQUEST INVALID_JSON]
+        held by [a_stream_that_counts_takes_no_event];
+    Configuration "no further consumer may be made, so the stream cannot tell what it holds"
+        [MAXIMUM_CONSUMERS_LIMIT]
+        held by [each_code_of_jetstream_has_its_class];
+
+    // It passes by itself, or the outcome is unknown.
+    Transient "a leader is being elected, or a server or the stream is away or moving"
+        [CLUSTER_NOT_AVAILABLE CLUSTER_NOT_ACTIVE CLUSTER_NOT_LEADER CLUSTER_NOT_ASSIGNED
+        CLUSTER_INCOMPLETE CLUSTER_NO_PEERS CLUSTER_PEER_NOT_MEMBER CLUSTER_SERVER_NOT_MEMBER
+        CLUSTER_SERVER_MEMBER_CHANGE_INFLIGHT PEER_REMAP RAFT_GENERAL STREAM_OFFLINE
+        STREAM_OFFLINE_REASON STREAM_MOVE_IN_PROGRESS STREAM_ASSIGNMENT
+        STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_NOT_READY]
+        held by [a_jetstream_leader_that_is_killed_costs_no_event_and_no_order
+            a_leader_that_steps_down_costs_no_event_and_no_order];
+    Transient "the server is busy, or has this message in its hands already"
+        [STREAM_TOO_MANY_REQUESTS STREAM_DUPLICATE_MESSAGE_CONFLICT TEMP_STORAGE_FAILED
+        STREAM_GENERALOR]
+        held by [each_code_of_jetstream_has_its_class];
+    Transient "the consumer by which the stream is read is gone or not made"
+        [CONSUMER_NOT_FOUND CONSUMER_DOES_NOT_EXIST CONSUMER_OFFLINE CONSUMER_OFFLINE_REASON
+        CONSUMER_CREATE CONSUMER_STORE_FAILED]
+        held by [each_code_of_jetstream_has_its_class];
 }
 
 /// Why one publish failed, by the kind that the client gives it.
@@ -117,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_code_has_the_class_that_says_what_to_do() {
+    fn each_code_of_jetstream_has_its_class() {
         for (code, class) in [
             (10054, ErrorClass::Record),
             (10097, ErrorClass::Record),
@@ -134,10 +167,14 @@ mod tests {
             (10077, ErrorClass::Configuration),
             (10109, ErrorClass::Configuration),
             (10122, ErrorClass::Configuration),
+            (10026, ErrorClass::Configuration),
             (10006, ErrorClass::Transient),
             (10008, ErrorClass::Transient),
             (10009, ErrorClass::Transient),
+            (10012, ErrorClass::Transient),
             (10118, ErrorClass::Transient),
+            (10158, ErrorClass::Transient),
+            (10167, ErrorClass::Transient),
             (99999, ErrorClass::Transient),
         ] {
             assert_eq!(class_of(ErrorCode(code)), class, "{code}");

@@ -6,17 +6,28 @@ use std::fmt::Write;
 use async_nats::HeaderMap;
 use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
 
-use crate::event::Record;
+use crate::event::{EventId, Record};
+use crate::notice::Notice;
 
 /// All headers of one record.
 pub(super) fn of(record: &Record, stream: &str) -> HeaderMap {
+    let mut headers = cloud_event(&record.attributes(), record.event_id);
+    headers.insert(NATS_EXPECTED_STREAM, stream);
+    headers
+}
+
+/// All headers of one notice; any stream may take it.
+pub(super) fn of_notice(notice: &Notice) -> HeaderMap {
+    cloud_event(&notice.attributes(), notice.id)
+}
+
+fn cloud_event(attributes: &[(&str, String)], id: EventId) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    for (name, value) in record.attributes() {
-        headers.insert(format!("ce-{name}"), percent_encoded(&value));
+    for (name, value) in attributes {
+        headers.insert(format!("ce-{name}"), percent_encoded(value));
     }
     headers.insert("ce-datacontenttype", "application/json");
-    headers.insert(NATS_MESSAGE_ID, record.event_id.to_string());
-    headers.insert(NATS_EXPECTED_STREAM, stream);
+    headers.insert(NATS_MESSAGE_ID, id.to_string());
     headers
 }
 
@@ -36,7 +47,7 @@ fn percent_encoded(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{EventId, EventType, Timestamp};
+    use crate::event::{EventType, Timestamp};
 
     #[test]
     fn values_are_percent_encoded_as_the_binding_says() {

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use async_nats::Message;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::consumer::{Consumer, DeliverPolicy, ReplayPolicy, pull::OrderedConfig};
 use async_nats::jetstream::stream::{ConsumerErrorKind, Stream};
@@ -37,10 +38,9 @@ pub(super) async fn ids_since(
         .map_err(|error| transient(config, &error.to_string()))?
         .state
         .last_sequence;
-    let start = since.minus(CLOCK_MARGIN).0.max(0);
-    let start_time = OffsetDateTime::from_unix_timestamp_nanos(start.into())
-        .map_err(|error| transient(config, &error.to_string()))?;
-    let consumer = create(connection, stream, config, start_time).await.map_err(|refusal| {
+    let start_time = searched_from(config, since)?;
+    let from = DeliverPolicy::ByStartTime { start_time };
+    let consumer = create(connection, stream, config, from).await.map_err(|refusal| {
         SinkError::new(
             refusal.class,
             format!(
@@ -59,6 +59,21 @@ pub(super) async fn ids_since(
         tracing::debug!(%error, "consumer not deleted");
     }
     ids
+}
+
+/// From which time of the stream on to read, so that nothing is missed.
+pub(super) fn searched_from(
+    config: &NatsConfig,
+    since: Timestamp,
+) -> Result<OffsetDateTime, SinkError> {
+    let start = if since > Timestamp::now() {
+        // Our clock was set back, so that nobody knows what the stream's said then.
+        Timestamp(0)
+    } else {
+        since.minus(CLOCK_MARGIN)
+    };
+    OffsetDateTime::from_unix_timestamp_nanos(start.0.max(0).into())
+        .map_err(|error| transient(config, &error.to_string()))
 }
 
 async fn read(
@@ -80,11 +95,7 @@ async fn read(
             })?
             .ok_or_else(|| transient(config, "reading ended early"))?
             .map_err(|error| failed(&error))?;
-        let id = message
-            .headers
-            .as_ref()
-            .and_then(|headers| headers.get(NATS_MESSAGE_ID));
-        ids.extend(id.and_then(|id| EventId::parse(id.as_str())));
+        ids.extend(id_of(&message));
         let info = message
             .info()
             .map_err(|error| transient(config, &error.to_string()))?;
@@ -95,13 +106,21 @@ async fn read(
     }
 }
 
+/// The event's id, if the message is one of ours.
+pub(super) fn id_of(message: &Message) -> Option<EventId> {
+    let id = message.headers.as_ref()?.get(NATS_MESSAGE_ID)?;
+    EventId::parse(id.as_str())
+}
+
 /// Whether the stream may be read, tried with a consumer that is deleted at once.
 pub(super) async fn probe(
     connection: &Connection,
     stream: &Stream,
     config: &NatsConfig,
 ) -> Result<(), String> {
-    let now = OffsetDateTime::now_utc();
+    let now = DeliverPolicy::ByStartTime {
+        start_time: OffsetDateTime::now_utc(),
+    };
     let consumer = create(connection, stream, config, now)
         .await
         .map_err(|error| error.message)?;
@@ -112,18 +131,19 @@ pub(super) async fn probe(
     Ok(())
 }
 
-async fn create(
+/// A consumer of the message ids from there on.
+pub(super) async fn create(
     connection: &Connection,
     stream: &Stream,
     config: &NatsConfig,
-    start_time: OffsetDateTime,
+    from: DeliverPolicy,
 ) -> Result<Consumer<OrderedConfig>, SinkError> {
     let wanted = OrderedConfig {
         description: Some("onboarding-bridge: which events are held already".to_owned()),
         filter_subject: format!("{}.*", config.subject_prefix),
         headers_only: true,
         replay_policy: ReplayPolicy::Instant,
-        deliver_policy: DeliverPolicy::ByStartTime { start_time },
+        deliver_policy: from,
         ..OrderedConfig::default()
     };
     connection.watch.forget();
@@ -146,7 +166,7 @@ async fn create(
     })
 }
 
-fn transient(config: &NatsConfig, what: &str) -> SinkError {
+pub(super) fn transient(config: &NatsConfig, what: &str) -> SinkError {
     SinkError::new(
         ErrorClass::Transient,
         format!("stream {}: {what}", config.stream),

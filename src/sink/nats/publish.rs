@@ -20,6 +20,7 @@ use super::connect::Connection;
 use super::{errors, headers, subject};
 use crate::config::NatsConfig;
 use crate::event::Record;
+use crate::failpoint::{self, Point};
 
 /// Records that wait for their acknowledgement at one time; more gain nothing on a near server.
 const IN_FLIGHT_MAX: usize = 256;
@@ -41,10 +42,13 @@ struct Window<'a> {
 }
 
 /// Publishes the batch; resolves when the outcome of each record is known or given up.
+///
+/// A repeat of a message up to `gone` is a failure: the stream was asked, and no longer holds it.
 pub(super) async fn publish(
     connection: &Connection,
     config: &NatsConfig,
     batch: &[Arc<Record>],
+    gone: Option<u64>,
 ) -> Result<(), PublishError> {
     connection.watch.forget();
     let mut trouble = pin!(connection.watch.publish_trouble());
@@ -65,7 +69,7 @@ pub(super) async fn publish(
             break;
         }
         tokio::select! {
-            sent = send(&connection.context, config, record) => match sent {
+            sent = send(&connection.context, config, record, gone) => match sent {
                 Ok(answer) => window.await_answer(index, record, answer),
                 Err(error) => window.fail(index, error),
             },
@@ -83,6 +87,7 @@ async fn send(
     context: &Context,
     config: &NatsConfig,
     record: &Record,
+    gone: Option<u64>,
 ) -> Result<Answer, SinkError> {
     let subject = format!("{}.{}", config.subject_prefix, subject::encode(&record.key));
     let stream = config.stream.clone();
@@ -95,10 +100,16 @@ async fn send(
     let answer = acknowledgement.into_future();
     // `duplicate: true` is a success: the stream holds this event by its message id.
     Ok(async move {
-        answer
-            .await
-            .map(drop)
-            .map_err(|error| errors::of_publish(&error, &stream))
+        let answer = answer.await;
+        let answer = answer.map_err(|error| errors::of_publish(&error, &stream))?;
+        if answer.duplicate && gone.is_some_and(|gone| answer.sequence <= gone) {
+            let message = format!(
+                "stream {stream}: it has lost messages whose ids it still remembers, so it takes them \
+                 only when its duplicate window is over; they are tried until then"
+            );
+            return Err(SinkError::new(ErrorClass::Transient, message));
+        }
+        Ok(())
     }
     .boxed())
 }
@@ -127,6 +138,7 @@ impl<'a> Window<'a> {
         if let Some(record) = self.batch.get(index) {
             self.keys.remove(record.key.as_str());
         }
+        failpoint::reach(Point::Published);
         match result {
             Ok(()) => {
                 self.acknowledged.insert(index);

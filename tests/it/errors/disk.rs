@@ -128,6 +128,7 @@ async fn a_file_sink_without_its_folder_halts_and_goes_on_when_it_is_there() {
     let reason = said["reason"].as_str().unwrap();
     assert!(reason.contains("later/events.jsonl") && reason.contains("create its directory"));
     assert_eq!(line.bridge.status()["sinks"][0]["state"], "halted");
+    line.reaches("feed_connected", 1.0);
     line.control.step(20).await;
     line.heard(20);
     std::fs::create_dir(folder.unwrap()).unwrap();

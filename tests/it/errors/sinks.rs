@@ -16,15 +16,17 @@ use tokio::time::timeout;
 use super::said;
 use crate::support::bridge::{kafka_sink, nats_sink};
 use crate::support::line::{Ended, Line};
-use crate::support::{beds, eventually, unique};
+use crate::support::{beds, eventually, oracle, unique};
 
 /// A line whose first sink is this one, and the file the second.
 async fn beside(sink: &str) -> Line {
+    file_beside(sink, Options::for_tests()).await
+}
+
+/// As [`beside`], with another vendor.
+pub(super) async fn file_beside(sink: &str, options: Options) -> Line {
     let sinks = format!("sinks:\n{sink}\n");
-    Line::start_with(Options::for_tests(), |yaml, _| {
-        yaml.replacen("sinks:\n", &sinks, 1)
-    })
-    .await
+    Line::start_with(options, |yaml, _| yaml.replacen("sinks:\n", &sinks, 1)).await
 }
 
 /// The other sink has everything, while the first is as named and its events are in the journal.
@@ -58,7 +60,7 @@ fn assert_kept(line: &Line, state: &str, words: &[&str]) {
 }
 
 /// The bodies in the file, by user and in their order.
-fn by_user<'a>(bodies: impl Iterator<Item = &'a Value>) -> BTreeMap<String, Vec<Value>> {
+pub(super) fn by_user<'a>(bodies: impl Iterator<Item = &'a Value>) -> BTreeMap<String, Vec<Value>> {
     let mut users: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for body in bodies {
         let user = body["user_id"].as_str().unwrap().to_owned();
@@ -195,9 +197,9 @@ async fn a_halted_sink_does_not_hold_up_the_end_and_loses_nothing_by_it() {
     heir.wait_delivered();
     heir.terminate();
     let records = std::fs::read_to_string(file).unwrap().lines().count() as u64;
-    let context = async_nats::jetstream::new(async_nats::connect(beds::nats()).await.unwrap());
-    let mut found = context.get_stream(&stream).await.unwrap();
-    assert_eq!(found.info().await.unwrap().state.messages, records);
+    let events = format!("{prefix}.>");
+    let stored = oracle::stored(beds::nats(), &stream, &events).await;
+    assert_eq!(stored, records);
 }
 
 /// A port before a real broker that drops every connection until it is opened.

@@ -141,7 +141,7 @@ async fn assert_letters(folder: &Path) {
     let metrics = Metrics::new(&["local"]);
     let journal = Journal::open(&config, &["local"], &metrics, Timestamp::now).unwrap();
     let letters = journal.handle.reader().unwrap().dead_letters(100).unwrap();
-    journal.handle.close().await;
+    journal.handle.close();
     journal.writer.await.unwrap().unwrap();
     let found: Vec<_> = letters
         .iter()

@@ -36,55 +36,108 @@ pub(crate) fn path(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// A server of a test's own, in a directory that goes with it.
+/// A server or a cluster of a test's own, in a directory that goes with it.
 pub(crate) struct OwnBed {
     name: &'static str,
     data: tempfile::TempDir,
+    /// Where clients go; of a cluster all servers.
     pub(crate) address: String,
+    /// Of Kafka, the listener that no proxy and no login is before; of NATS the same as `address`.
+    pub(crate) direct: String,
 }
 
 impl OwnBed {
     pub(crate) fn nats(settings: &[&str]) -> Self {
-        Self::start("nats", "NATS_URL", settings)
+        Self::nats_with(&set(settings))
     }
 
     pub(crate) fn kafka(settings: &[&str]) -> Self {
-        Self::start("kafka", "KAFKA_BOOTSTRAP", settings)
+        Self::kafka_with(&set(settings))
     }
 
-    fn start(name: &'static str, variable: &str, settings: &[&str]) -> Self {
+    /// With further options of tests/beds/nats.sh.
+    pub(crate) fn nats_with(options: &[&str]) -> Self {
+        Self::start("nats", "NATS_URL", "NATS_URL", options)
+    }
+
+    /// With further options of tests/beds/kafka.sh.
+    pub(crate) fn kafka_with(options: &[&str]) -> Self {
+        Self::start("kafka", "KAFKA_BOOTSTRAP", "KAFKA_DIRECT", options)
+    }
+
+    fn start(name: &'static str, variable: &str, direct: &str, options: &[&str]) -> Self {
         let data = tempfile::tempdir().unwrap();
         let (directory, owner) = (
             data.path().display().to_string(),
             std::process::id().to_string(),
         );
         let mut arguments = vec!["start", "--data", &directory, "--owner", &owner];
-        arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
-        let address = value(variable, &run(name, &arguments));
+        arguments.extend(options);
+        let answer = run(name, &arguments);
         Self {
             name,
             data,
-            address,
+            address: value(variable, &answer),
+            direct: value(direct, &answer),
         }
     }
 
-    /// Sends a signal to the server: KILL, STOP, CONT.
-    pub(crate) fn signal(&self, signal: &str) {
-        let data = self.data.path().display().to_string();
-        run(self.name, &["kill", "--data", &data, "--signal", signal]);
+    /// A file of the bed.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.data.path().join(name)
     }
 
-    /// Starts the server again, with the same data and port.
-    pub(crate) fn restart(&self) {
-        let data = self.data.path().display().to_string();
-        run(self.name, &["restart", "--data", &data]);
+    /// Sends a signal to the server, or to all of a cluster: KILL, STOP, CONT.
+    pub(crate) fn signal(&self, signal: &str) {
+        self.act("kill", &["--signal", signal]);
     }
+
+    /// Starts the server or the cluster again, with the same data and ports.
+    pub(crate) fn restart(&self) {
+        self.act("restart", &[]);
+    }
+
+    /// Sends a signal to one member of a cluster; they are counted from 1.
+    pub(crate) fn signal_member(&self, id: i32, signal: &str) {
+        let command = format!("kill-{}", self.member());
+        self.act(&command, &["--id", &id.to_string(), "--signal", signal]);
+    }
+
+    /// Starts one member of a cluster again, with the same data and ports.
+    pub(crate) fn start_member(&self, id: i32) {
+        let command = format!("start-{}", self.member());
+        self.act(&command, &["--id", &id.to_string()]);
+    }
+
+    fn member(&self) -> &'static str {
+        if self.name == "kafka" {
+            "broker"
+        } else {
+            "node"
+        }
+    }
+
+    fn act(&self, command: &str, options: &[&str]) {
+        let data = self.data.path().display().to_string();
+        run(self.name, &[&[command, "--data", &data], options].concat());
+    }
+}
+
+fn set<'a>(settings: &[&'a str]) -> Vec<&'a str> {
+    let pairs = settings.iter().flat_map(|setting| ["--set", setting]);
+    pairs.collect()
 }
 
 impl Drop for OwnBed {
     fn drop(&mut self) {
+        // Nobody wants its data, and what is left of a cluster takes long to end in order.
         let data = self.data.path().display().to_string();
-        run(self.name, &["stop", "--data", &data]);
+        let script = path(&format!("{}.sh", self.name));
+        // It fails when nothing runs any more.
+        let mut kill = Command::new(&script);
+        kill.args(["kill", "--data", &data]);
+        kill.stderr(std::process::Stdio::null()).status().ok();
+        self.act("stop", &[]);
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use async_nats::jetstream;
+use futures_util::TryStreamExt;
 use onboarding_bridge::event::Timestamp;
 use onboarding_bridge::simulator::{Sent, UserState};
 use onboarding_bridge::sink::nats::tail::{TailFrom, TailReader};
@@ -94,11 +95,20 @@ pub(crate) fn cursors_are_clean_at(path: &Path, position: u64) -> bool {
 
 /// The topic as Apache's own client reads it, one object a record.
 pub(crate) fn read_by_java(brokers: &str, topic: &str) -> Vec<Value> {
+    run_java(&[brokers, topic])
+}
+
+/// As [`read_by_java`], but as a consumer that reads `read_committed`.
+pub(crate) fn read_committed_by_java(brokers: &str, topic: &str) -> Vec<Value> {
+    run_java(&[brokers, topic, "--committed"])
+}
+
+fn run_java(arguments: &[&str]) -> Vec<Value> {
     let output = Command::new("java")
         .arg("-cp")
         .arg(beds::kafka_classpath())
         .arg(beds::path("ReadTopic.java"))
-        .args([brokers, topic])
+        .args(arguments)
         .output()
         .unwrap();
     assert!(
@@ -114,7 +124,16 @@ pub(crate) fn read_by_java(brokers: &str, topic: &str) -> Vec<Value> {
 
 /// Everything that the topic holds.
 pub(crate) fn kafka(brokers: &str, topic: &str) -> Vec<Landed> {
-    let landed = read_by_java(brokers, topic).into_iter().map(|found| {
+    landed_in_kafka(read_by_java(brokers, topic))
+}
+
+/// Everything that a `read_committed` consumer of the topic sees.
+pub(crate) fn kafka_committed(brokers: &str, topic: &str) -> Vec<Landed> {
+    landed_in_kafka(read_committed_by_java(brokers, topic))
+}
+
+fn landed_in_kafka(found: Vec<Value>) -> Vec<Landed> {
+    let landed = found.into_iter().map(|found| {
         let headers = found["headers"].as_object().unwrap().iter();
         let headers = headers.map(|(name, value)| (name.clone(), value.as_str().unwrap().into()));
         Landed {
@@ -137,9 +156,7 @@ pub(crate) fn kafka(brokers: &str, topic: &str) -> Vec<Landed> {
 
 /// Everything that the stream holds.
 pub(crate) async fn nats(url: &str, stream: &str, prefix: &str) -> Vec<Landed> {
-    let context = jetstream::new(async_nats::connect(url).await.unwrap());
-    let mut found = context.get_stream(stream).await.unwrap();
-    let messages = found.info().await.unwrap().state.messages;
+    let messages = stored(url, stream, &format!("{prefix}.>")).await;
     let all = format!("{prefix}.>");
     let mut tail = TailReader::open(url, stream, &all, TailFrom::Beginning)
         .await
@@ -160,6 +177,15 @@ pub(crate) async fn nats(url: &str, stream: &str, prefix: &str) -> Vec<Landed> {
         });
     }
     landed
+}
+
+/// How many messages the stream holds of these subjects; it may hold control records besides.
+pub(crate) async fn stored(url: &str, stream: &str, subjects: &str) -> u64 {
+    let context = jetstream::new(async_nats::connect(url).await.unwrap());
+    let stream = context.get_stream(stream).await.unwrap();
+    let counts = stream.info_with_subjects(subjects).await.unwrap();
+    let counts: Vec<(String, usize)> = counts.try_collect().await.unwrap();
+    counts.iter().map(|(_, count)| *count as u64).sum()
 }
 
 /// Each event that the simulator sent is there once, says what was sent, and those of one user are in

@@ -1,0 +1,412 @@
+//! Saves what is readable of a damaged journal into a new file, and says what is not.
+//!
+//! ```text
+//!   journal.db (damaged) ── row by row ──▶ journal.db.saving ── whole, synced ──▶ journal.db.saved
+//!   then: journal.db ──▶ journal.db.damaged-<time>, journal.db.saved ──▶ journal.db
+//! ```
+//!
+//! It never changes the damaged file, never loses it, and can be cut off at any instant: the next start
+//! begins it anew or ends it. A file of which nothing is readable is refused, for it may be another's.
+
+mod walk;
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::trouble::{self, Reaction};
+use super::{JournalError, WindowChange, codec, schema};
+use crate::event::Timestamp;
+use crate::metrics::LOST_CORRUPT;
+use crate::state::UserState;
+use walk::{Records, records, users};
+
+/// After an end in disorder SQLite checks a file up to this size before it is used, about a second's
+/// work; damage in a larger one is found when it is met, and then saved from at the next start.
+const CHECK_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Rows in one transaction of the new file.
+const BATCH: u64 = 10_000;
+
+/// What was saved, and what was not.
+#[derive(Clone, Debug)]
+pub(super) struct Saved {
+    /// Records that some sink lacked and that nobody can read any more.
+    pub(super) lost: u64,
+    /// When the last record before the first of them was received.
+    pub(super) from: Timestamp,
+}
+
+impl Saved {
+    /// The blind window that asks the list for what was lost.
+    pub(super) const fn window(&self, now: Timestamp) -> WindowChange {
+        WindowChange::Open {
+            from: self.from,
+            to: Some(now),
+            reason: LOST_CORRUPT,
+            missing: self.lost,
+        }
+    }
+}
+
+/// Opens the journal for the writer, checked where that is called for, and saved where it must be.
+pub(super) fn open(
+    path: &Path,
+    lock: &File,
+    sinks: &[&str],
+    now: Timestamp,
+) -> Result<(Connection, Option<Saved>), JournalError> {
+    finish(path, now)?;
+    let is_marked = lock.metadata().is_ok_and(|file| file.len() > 0);
+    let damage = match checked(path) {
+        Ok(connection) if !is_marked => return Ok((connection, None)),
+        Ok(_) => "the last run met damage in it".to_owned(),
+        Err(JournalError::Sql(error)) if trouble::meaning(&error) == Reaction::Damaged => {
+            error.to_string()
+        }
+        Err(error) => return Err(error),
+    };
+    tracing::error!(
+        path = %path.display(),
+        damage,
+        "the journal is damaged: what is readable is saved to a new file"
+    );
+    let saved = save(path, sinks, now).map_err(|error| unsaved(path, error))?;
+    finish(path, now)?;
+    let connection = schema::open(path)?;
+    lock.set_len(0)
+        .map_err(|error| schema::open_error(path, &error))?;
+    Ok((connection, Some(saved)))
+}
+
+/// Notes beside the journal that damage was met, so that the next start saves what is readable.
+pub(super) fn mark(mut lock: &File, error: &JournalError) {
+    if let JournalError::Sql(error) = error
+        && trouble::meaning(error) == Reaction::Damaged
+        && let Err(error) = lock.write_all(b"damaged\n").and_then(|()| lock.sync_all())
+    {
+        tracing::error!(%error, "cannot note that the journal is damaged");
+    }
+}
+
+fn checked(path: &Path) -> Result<Connection, JournalError> {
+    let connection = schema::open(path)?;
+    let closed = schema::meta(&connection, "closed")?;
+    let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
+    if closed != Some(1) && bytes <= CHECK_BYTES_MAX {
+        let findings = schema::quick_check(&connection)?;
+        if let Some(finding) = findings.first() {
+            return Err(corrupt(finding.clone()).into());
+        }
+    }
+    schema::last_position(&connection)?;
+    Ok(connection)
+}
+
+fn corrupt(finding: String) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(code, Some(finding))
+}
+
+fn unsaved(path: &Path, error: rusqlite::Error) -> JournalError {
+    match trouble::meaning(&error) {
+        Reaction::Damaged | Reaction::NotOurs => JournalError::Format {
+            path: path.to_owned(),
+            reason: format!("nothing of it is readable ({error})"),
+        },
+        _ => JournalError::Open {
+            path: path.to_owned(),
+            reason: format!(
+                "what is readable of this damaged file cannot be saved beside it: {error}; {}",
+                trouble::advice(&error)
+            ),
+        },
+    }
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// Copies what is readable into a new file, whole or not at all.
+fn save(path: &Path, sinks: &[&str], now: Timestamp) -> rusqlite::Result<Saved> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let source = Connection::open_with_flags(path, flags)?;
+    // Its log stays beside it as it is.
+    source.pragma_update(None, "wal_autocheckpoint", 0)?;
+    source.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Without its list of tables nothing can be read.
+    source.prepare("SELECT position FROM records")?;
+    let saving = beside(path, ".saving");
+    for ending in ["", "-wal", "-shm"] {
+        std::fs::remove_file(beside(&saving, ending)).unwrap_or_default();
+    }
+    let target = match schema::open(&saving) {
+        Ok(target) => target,
+        Err(JournalError::Sql(error)) => return Err(error),
+        Err(error) => return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(error))),
+    };
+    target.pragma_update(None, "synchronous", "OFF")?;
+    let saved = Salvage { source, target }.all(sinks, now)?;
+    let put_in_place = || -> std::io::Result<()> {
+        let file = OpenOptions::new().write(true).open(&saving)?;
+        file.sync_all()?;
+        std::fs::rename(&saving, beside(path, ".saved"))?;
+        sync_folder(path)
+    };
+    put_in_place().map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    Ok(saved)
+}
+
+/// Puts a saved file in the place of the damaged one; also what a killed process had left to do.
+fn finish(path: &Path, now: Timestamp) -> Result<(), JournalError> {
+    let saved = beside(path, ".saved");
+    if !saved.exists() {
+        return Ok(());
+    }
+    let damaged = format!(".damaged-{}", now.0 / 1_000_000_000);
+    let swap = || -> std::io::Result<()> {
+        for ending in ["-wal", "-shm"] {
+            let from = beside(path, ending);
+            if from.exists() {
+                std::fs::rename(from, beside(path, &format!("{damaged}{ending}")))?;
+            }
+        }
+        if path.exists() {
+            std::fs::hard_link(path, beside(path, &damaged))?;
+        }
+        std::fs::rename(&saved, path)?;
+        sync_folder(path)
+    };
+    swap().map_err(|error| schema::open_error(path, &error))?;
+    tracing::error!(
+        path = %beside(path, &damaged).display(),
+        "the damaged journal was set aside; it holds personal data: delete it when it is not needed"
+    );
+    Ok(())
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+struct Salvage {
+    source: Connection,
+    target: Connection,
+}
+
+impl Salvage {
+    fn all(self, sinks: &[&str], now: Timestamp) -> rusqlite::Result<Saved> {
+        self.target.execute_batch("BEGIN")?;
+        let has_key = self.meta();
+        let cursors = self.cursors()?;
+        let mut last = cursors.iter().map(|(_, position)| *position).max();
+        let delivered = |sink: &&str| cursors.iter().find(|(name, _)| name == sink);
+        let delivered = sinks
+            .iter()
+            .filter_map(delivered)
+            .map(|(_, position)| *position);
+        let delivered = delivered.min().unwrap_or_default();
+        if has_key {
+            users(&self.source, &mut |_, _, state| {
+                let position = codec::decode(state).map(|state| state.position);
+                last = last.max(position);
+                Ok(())
+            })?;
+        }
+        let found = self.records(delivered, last.unwrap_or_default())?;
+        let users = if has_key { self.users(&found)? } else { 0 };
+        self.others()?;
+        let known = schema::meta(&self.target, "missing_known")?.unwrap_or_default();
+        let missing = found.missing().saturating_sub(known.unsigned_abs());
+        let lost = found.missing_after(delivered).min(missing);
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        schema::set_meta(&self.target, "last_position", number(found.last))?;
+        schema::set_meta(&self.target, "missing_known", number(found.missing()))?;
+        self.cursors_for(sinks, &cursors, found.first)?;
+        self.target.execute_batch("COMMIT")?;
+        tracing::error!(
+            records = found.saved,
+            users,
+            unreadable = missing,
+            lost,
+            ranges = found.ranges(),
+            "saved what is readable; `lost` are the records that some sink lacked, each with an event \
+             that was heard; the list is asked for what has become of their users"
+        );
+        if !has_key {
+            tracing::error!(
+                "the key of the users' states is unreadable: nobody is known any more, and the next \
+                 list is a first one, for which reconcile.first_start counts"
+            );
+        }
+        self.target.close().map_err(|(_, error)| error)?;
+        Ok(Saved {
+            lost,
+            from: found.before_gap.unwrap_or(now),
+        })
+    }
+
+    /// Copies the numbers and the key; whether the key is among them.
+    fn meta(&self) -> bool {
+        let mut has_key = false;
+        let copied = self.copy(
+            "SELECT name, value FROM meta",
+            "INSERT OR REPLACE INTO meta VALUES (?1, ?2)",
+            |row| {
+                has_key |=
+                    row.first() == Some(&rusqlite::types::Value::Text("digest_key".to_owned()));
+            },
+        );
+        if let Err(error) = copied {
+            tracing::error!(%error, "not all of the journal's own numbers are readable");
+        }
+        if !has_key {
+            let forget = "DELETE FROM meta WHERE name = 'first_list_done'";
+            self.target.execute(forget, []).unwrap_or_default();
+        }
+        has_key
+    }
+
+    fn cursors(&self) -> rusqlite::Result<Vec<(String, u64)>> {
+        let mut cursors = Vec::new();
+        let mut statement = self.source.prepare("SELECT sink, position FROM cursors")?;
+        let mut rows = statement.query([])?;
+        while let Ok(Some(row)) = rows.next() {
+            if let (Ok(sink), Ok(position)) = (row.get(0), row.get(1)) {
+                cursors.push((sink, position));
+            }
+        }
+        Ok(cursors)
+    }
+
+    /// Each cursor where it was, none of them clean; one that is unreadable before everything, so that
+    /// the destination is asked what it holds.
+    fn cursors_for(
+        &self,
+        sinks: &[&str],
+        known: &[(String, u64)],
+        first: u64,
+    ) -> rusqlite::Result<()> {
+        let sql = "INSERT OR IGNORE INTO cursors (sink, position, clean) VALUES (?1, ?2, 0)";
+        let mut insert = self.target.prepare(sql)?;
+        for (sink, position) in known {
+            insert.execute((sink, position))?;
+        }
+        for sink in sinks {
+            insert.execute((sink, first.saturating_sub(1)))?;
+        }
+        Ok(())
+    }
+
+    fn records(&self, delivered: u64, last: u64) -> rusqlite::Result<Records> {
+        let sql = "INSERT OR IGNORE INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let mut insert = self.target.prepare(sql)?;
+        let mut batch = 0;
+        records(&self.source, delivered, last, &mut |values| {
+            insert.execute(rusqlite::params_from_iter(values))?;
+            batch += 1;
+            if batch % BATCH == 0 {
+                self.target.execute_batch("COMMIT; BEGIN")?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Copies the users; one whose last event is lost is told to differ in everything, so that the
+    /// list, which has the state that it brought, is published.
+    fn users(&self, found: &Records) -> rusqlite::Result<u64> {
+        let mut insert = self
+            .target
+            .prepare("INSERT OR IGNORE INTO users VALUES (?1, ?2, ?3)")?;
+        let mut saved = 0;
+        users(&self.source, &mut |user, key, bytes| {
+            let Some(state) = codec::decode(bytes) else {
+                return Ok(());
+            };
+            saved += 1;
+            if !found.is_missing(state.position) {
+                return insert.execute((user, key, bytes)).map(drop);
+            }
+            let doubtful = UserState {
+                digests: Default::default(),
+                recent: state.recent.into_iter().skip(1).collect(),
+                ..state
+            };
+            insert
+                .execute((user, key, codec::encode(&doubtful)))
+                .map(drop)
+        })?;
+        Ok(saved)
+    }
+
+    /// Tables whose loss costs no event: as much of each as can be read.
+    fn others(&self) -> rusqlite::Result<()> {
+        for table in ["windows", "dead_letters", "notices", "rewinds"] {
+            // Around a damaged place: up to it, and from the end down to it.
+            for order in ["rowid", "rowid DESC"] {
+                // Without a number for its rows.
+                let order = if table == "rewinds" { "sink" } else { order };
+                let Err(error) = self.table(table, order) else {
+                    break;
+                };
+                match trouble::meaning(&error) {
+                    // Not the table: the new file cannot be written, or the disk not be read.
+                    Reaction::Wait(_) | Reaction::Failed | Reaction::ReadOnly => return Err(error),
+                    Reaction::Damaged | Reaction::NotOurs | Reaction::Defect => {
+                        tracing::error!(table, %error, "not all of this table is readable");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn table(&self, table: &str, order: &str) -> rusqlite::Result<()> {
+        let columns = |connection: &Connection| -> rusqlite::Result<Vec<String>> {
+            let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
+            statement.query_map([table], |row| row.get(0))?.collect()
+        };
+        let here = columns(&self.target)?;
+        let mut both = columns(&self.source)?;
+        both.retain(|column| here.contains(column));
+        if both.is_empty() {
+            return Ok(());
+        }
+        let places: Vec<String> = (1..=both.len()).map(|place| format!("?{place}")).collect();
+        let (columns, places) = (both.join(", "), places.join(", "));
+        self.copy(
+            &format!("SELECT {columns} FROM {table} ORDER BY {order}"),
+            &format!("INSERT OR IGNORE INTO {table} ({columns}) VALUES ({places})"),
+            |_| {},
+        )
+    }
+
+    /// Copies rows up to the first that cannot be read.
+    fn copy(
+        &self,
+        select: &str,
+        insert: &str,
+        mut seen: impl FnMut(&[rusqlite::types::Value]),
+    ) -> rusqlite::Result<()> {
+        let mut select = self.source.prepare(select)?;
+        let mut insert = self.target.prepare(insert)?;
+        let columns = select.column_count();
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let values = (0..columns).map(|column| row.get(column));
+            let values = values.collect::<rusqlite::Result<Vec<_>>>()?;
+            seen(&values);
+            insert.execute(rusqlite::params_from_iter(values))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! Walks through tables of which pages are damaged, around what cannot be read.
+//!
+//! It reads in order for as long as that goes, and then feels its way, place by place, to where it goes
+//! on. An error that is no damage (the disk) ends the walk.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row};
+
+use crate::event::Timestamp;
+use crate::journal::trouble::{self, Reaction};
+use crate::journal::verify;
+
+/// The distance between two tries in the table of users: with a million of them, whose keys are spread
+/// evenly, about as many as a page holds. A table of which nothing is readable costs 65,536 tries.
+const USER_STEP: u128 = 1 << 112;
+
+/// So many places are tried one by one, which is more than any one damaged page tells of; then the
+/// strides grow, so that a number that the damage made up does not keep the walk going for ever.
+const SMALL_STEPS: u64 = 16_384;
+
+/// No record takes fewer bytes of the file: positions follow each other, so that a position which is
+/// further from the first than the file has room for was made up by the damage.
+const RECORD_BYTES_MIN: u64 = 32;
+
+/// Which records were saved, and which were not.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    /// The first position that is looked at.
+    pub(super) first: u64,
+    /// The last position that was ever given.
+    pub(super) last: u64,
+    pub(super) saved: u64,
+    /// When the record before the first gap was received.
+    pub(super) before_gap: Option<Timestamp>,
+    /// From and to, in order.
+    gaps: Vec<(u64, u64)>,
+}
+
+impl Records {
+    pub(super) fn missing(&self) -> u64 {
+        self.missing_after(0)
+    }
+
+    pub(super) fn missing_after(&self, position: u64) -> u64 {
+        let after = |(from, to): &(u64, u64)| (to + 1).saturating_sub((*from).max(position + 1));
+        self.gaps.iter().map(after).sum()
+    }
+
+    pub(super) fn is_missing(&self, position: u64) -> bool {
+        let index = self.gaps.partition_point(|(_, to)| *to < position);
+        self.gaps
+            .get(index)
+            .is_some_and(|(from, _)| *from <= position)
+    }
+
+    /// The first gaps in words.
+    pub(super) fn ranges(&self) -> String {
+        let shown = self.gaps.iter().take(20);
+        let words = shown.map(|(from, to)| format!("{from}-{to}"));
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    fn gap(&mut self, from: u64, to: u64, before: Option<Timestamp>) {
+        if from > to {
+            return;
+        }
+        if self.gaps.is_empty() {
+            self.before_gap = before;
+        }
+        self.gaps.push((from, to));
+    }
+}
+
+/// An error that is no damage ends the walk.
+fn damage(error: rusqlite::Error) -> rusqlite::Result<()> {
+    match trouble::meaning(&error) {
+        Reaction::Damaged | Reaction::NotOurs => Ok(()),
+        Reaction::Wait(_) | Reaction::Failed | Reaction::ReadOnly | Reaction::Defect => Err(error),
+    }
+}
+
+const COLUMNS: &str =
+    "SELECT position, event_id, event_type, typeof(key), body, received_at, occurred_at, key
+    FROM records";
+
+/// Gives each readable record with a sound content to `take`, in the order of the table's columns.
+pub(super) fn records(
+    source: &Connection,
+    delivered: u64,
+    last: u64,
+    take: &mut dyn FnMut(Vec<Value>) -> rusqlite::Result<()>,
+) -> rusqlite::Result<Records> {
+    let number = |sql: &str| -> rusqlite::Result<Option<u64>> {
+        let found = source.query_row(sql, [], |row| row.get(0));
+        found.or_else(|error| damage(error).map(|()| None))
+    };
+    // Where the first page is damaged, what every sink has is not looked for.
+    let first = number("SELECT min(position) FROM records")?;
+    let first = first.unwrap_or(delivered + 1);
+    let highest = number("SELECT max(position) FROM records")?.unwrap_or_default();
+    let bytes = source.path().and_then(|path| std::fs::metadata(path).ok());
+    let room = bytes.map_or(u64::MAX, |file| file.len() / RECORD_BYTES_MIN);
+    let mut found = Records {
+        first,
+        last: last
+            .max(highest)
+            .min(first.max(delivered).saturating_add(room)),
+        ..Records::default()
+    };
+    let mut run = source.prepare(&format!("{COLUMNS} WHERE position >= ?1 ORDER BY position"))?;
+    let mut one = source.prepare(&format!("{COLUMNS} WHERE position = ?1"))?;
+    let (mut next, mut before) = (first, None);
+    while next <= found.last {
+        let mut rows = run.query([next])?;
+        let ended = loop {
+            let row = match rows.next() {
+                Ok(Some(row)) => row,
+                Ok(None) => break true,
+                Err(error) => break damage(error).map(|()| false)?,
+            };
+            let possible = next..=found.last;
+            let Some((position, values)) = sound(row).filter(|(at, _)| possible.contains(at))
+            else {
+                break false;
+            };
+            found.gap(next, position - 1, before);
+            before = row.get(5).ok().map(Timestamp);
+            found.saved += 1;
+            next = position + 1;
+            take(values)?;
+        };
+        if ended {
+            break;
+        }
+        let from = next;
+        next = feel(&mut one, from, found.last)?;
+        found.gap(from, next - 1, before);
+    }
+    let last = found.last;
+    found.gap(next, last, before);
+    Ok(found)
+}
+
+/// A record's position and values, unless its content is no event.
+fn sound(row: &Row<'_>) -> Option<(u64, Vec<Value>)> {
+    let position = row.get(0).ok()?;
+    if verify::wrong(row).is_some() {
+        return None;
+    }
+    // In the order of the table: position, received, occurred, id, type, key, body.
+    let values = [0, 5, 6, 1, 2, 7, 4].map(|column| row.get(column));
+    let values = values.into_iter().collect::<rusqlite::Result<Vec<_>>>();
+    Some((position, values.ok()?))
+}
+
+/// The next readable record from a position on, or the position after the last.
+fn feel(one: &mut rusqlite::Statement<'_>, from: u64, last: u64) -> rusqlite::Result<u64> {
+    let (mut unread, mut stride) = (from, 1);
+    let mut at = from;
+    while at <= last {
+        if reads(one, at)? {
+            // Somewhere in the last stride it began to be readable.
+            while unread < at {
+                let middle = unread + (at - unread) / 2;
+                if reads(one, middle)? {
+                    at = middle;
+                } else {
+                    unread = middle + 1;
+                }
+            }
+            return Ok(at);
+        }
+        unread = at + 1;
+        if at - from >= SMALL_STEPS {
+            stride *= 2;
+        }
+        at = at.saturating_add(stride);
+    }
+    Ok(last + 1)
+}
+
+fn reads(one: &mut rusqlite::Statement<'_>, position: u64) -> rusqlite::Result<bool> {
+    let mut rows = one.query([position])?;
+    match rows.next() {
+        Ok(row) => Ok(row.is_some_and(|row| sound(row).is_some())),
+        Err(error) => damage(error).map(|()| false),
+    }
+}
+
+/// Takes a user: its name, the key of its records, its state.
+type TakeUser<'a> = dyn FnMut(&[u8], &str, &[u8]) -> rusqlite::Result<()> + 'a;
+
+/// Gives each readable user to `take`.
+pub(super) fn users(source: &Connection, take: &mut TakeUser<'_>) -> rusqlite::Result<()> {
+    let sql = "SELECT user, key, state FROM users WHERE user >= ?1 ORDER BY user";
+    let Ok(mut run) = source.prepare(sql) else {
+        return Ok(());
+    };
+    let mut next = Some(0_u128);
+    while let Some(from) = next {
+        let mut rows = run.query([from.to_be_bytes()])?;
+        let mut reached = from;
+        loop {
+            match rows.next() {
+                Ok(None) => return Ok(()),
+                Ok(Some(row)) => {
+                    let user = row.get::<_, [u8; 16]>(0).map(u128::from_be_bytes);
+                    let (Ok(user), Ok(key), Ok(state)) =
+                        (user, row.get::<_, String>(1), row.get::<_, Vec<u8>>(2))
+                    else {
+                        break;
+                    };
+                    if user < reached {
+                        break;
+                    }
+                    take(&user.to_be_bytes(), &key, &state)?;
+                    // Where no key is left, all were read.
+                    let Some(after) = user.checked_add(1) else {
+                        return Ok(());
+                    };
+                    reached = after;
+                }
+                Err(error) => break damage(error)?,
+            }
+        }
+        next = reached.checked_add(USER_STEP);
+    }
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! Looks through a journal and says what is wrong with it: for `journal verify`, and for tests.
+//!
+//! It only reads, a page of rows at a time, so that it can work beside a running bridge without
+//! holding up its checkpoints. It never names a user, a key or a value of a record.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, Row};
+use serde::Serialize;
+
+use super::{JournalError, Reader, codec, schema};
+use crate::event::EventId;
+
+/// Rows that are read at a time.
+const PAGE: u64 = 1000;
+
+/// Problems that are told in words; all are counted.
+const PROBLEMS_TOLD: usize = 100;
+
+/// Beside a running bridge, SQLite's own check holds up the checkpoints for as long as it reads: a
+/// larger file is checked so only when nobody has it.
+const BESIDE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// What [`verify`] found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct VerifyReport {
+    /// Nothing is wrong.
+    pub ok: bool,
+    /// Version of the format.
+    pub format_version: u64,
+    /// Whether SQLite's own check of the whole file was run: not beside a bridge with a large file.
+    pub quick_check_run: bool,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Records.
+    pub records: u64,
+    /// Position of the oldest record.
+    pub first_position: Option<u64>,
+    /// Position of the newest record.
+    pub last_position: Option<u64>,
+    /// Positions between them that have no record.
+    pub missing_positions: u64,
+    /// How many of these were counted as lost when a damaged file was saved.
+    pub missing_known: u64,
+    /// Users.
+    pub users: u64,
+    /// Blind windows.
+    pub windows: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Sinks, each with its position.
+    pub cursors: Vec<VerifiedCursor>,
+    /// How many problems there are.
+    pub problems_total: u64,
+    /// The first of them, in words.
+    pub problems: Vec<String>,
+}
+
+/// A sink's cursor in a [`VerifyReport`].
+#[derive(Clone, Debug, Serialize)]
+pub struct VerifiedCursor {
+    /// The sink.
+    pub sink: String,
+    /// The position up to which it has everything.
+    pub position: u64,
+    /// Records that it lacks.
+    pub lag: u64,
+    /// Nothing beyond the cursor has an unknown outcome.
+    pub clean: bool,
+}
+
+impl VerifyReport {
+    fn problem(&mut self, what: impl Display) {
+        self.problems_total += 1;
+        if self.problems.len() < PROBLEMS_TOLD {
+            self.problems.push(what.to_string());
+        }
+    }
+
+    /// Notes a part that could not be read; the other parts are still looked at.
+    fn part(&mut self, part: &str, outcome: rusqlite::Result<()>) {
+        if let Err(error) = outcome {
+            self.problem(format_args!("{part} cannot be read to the end: {error}"));
+        }
+    }
+}
+
+/// Looks through the whole journal; a bridge may be running with it.
+///
+/// What is wrong inside is in the report.
+///
+/// # Errors
+/// [`JournalError`] when there is no journal at this path, or nothing of it can be read.
+pub fn verify(path: &Path) -> Result<VerifyReport, JournalError> {
+    let bytes = std::fs::metadata(path).map_err(|error| schema::open_error(path, &error))?;
+    let Reader(connection) = Reader::open(path)?;
+    let mut report = VerifyReport {
+        bytes: bytes.len(),
+        format_version: schema::version(&connection, path)?,
+        missing_known: schema::meta(&connection, "missing_known")
+            .ok()
+            .flatten()
+            .and_then(|known| u64::try_from(known).ok())
+            .unwrap_or_default(),
+        ..VerifyReport::default()
+    };
+    let checked = quick_check(&connection, path, &mut report);
+    report.part("the file", checked);
+    // First what can only grow behind us while a bridge runs, then what it is held against.
+    let cursors = cursors(&connection, &mut report);
+    report.part("the table of cursors", cursors);
+    let users = users(&connection, &mut report);
+    report.part("the table of users", users);
+    let records = records(&connection, &mut report);
+    report.part("the table of records", records);
+    let others = others(&connection, &mut report);
+    report.part("windows and dead letters", others);
+    report.ok = report.problems_total == 0;
+    Ok(report)
+}
+
+fn quick_check(
+    connection: &Connection,
+    path: &Path,
+    report: &mut VerifyReport,
+) -> rusqlite::Result<()> {
+    // The lock is let go at once: a bridge that starts meanwhile only has to share the file.
+    let at_rest = schema::lock(path).map(drop).is_ok();
+    if !at_rest && report.bytes > BESIDE_BYTES_MAX {
+        return Ok(());
+    }
+    report.quick_check_run = true;
+    for finding in schema::quick_check(connection)? {
+        report.problem(finding);
+    }
+    Ok(())
+}
+
+fn cursors(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Result<()> {
+    let mut statement =
+        connection.prepare("SELECT sink, position, clean FROM cursors ORDER BY sink")?;
+    let cursor = |row: &Row<'_>| {
+        Ok(VerifiedCursor {
+            sink: row.get(0)?,
+            position: row.get(1)?,
+            lag: 0,
+            clean: row.get(2)?,
+        })
+    };
+    for cursor in statement.query_map([], cursor)? {
+        report.cursors.push(cursor?);
+    }
+    Ok(())
+}
+
+/// The highest position that a user's state names goes into no record only if that was pruned.
+fn users(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Result<()> {
+    let sql = "SELECT user, state FROM users WHERE user > ?1 ORDER BY user LIMIT ?2";
+    let mut statement = connection.prepare(sql)?;
+    let (mut after, mut highest) = (Vec::new(), 0);
+    loop {
+        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let page: Vec<(Vec<u8>, Vec<u8>)> = statement
+            .query_map((&after, PAGE), row)?
+            .collect::<rusqlite::Result<_>>()?;
+        let Some((last, _)) = page.last() else { break };
+        after.clone_from(last);
+        for (_, state) in &page {
+            report.users += 1;
+            match codec::decode(state) {
+                Some(state) => highest = highest.max(state.position),
+                None => report.problem("the state of a user cannot be read"),
+            }
+        }
+    }
+    let last = schema::last_position(connection)?;
+    if highest > last {
+        report.problem(format_args!(
+            "a user's state is of position {highest}, after the last record ({last})"
+        ));
+    }
+    Ok(())
+}
+
+fn records(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Result<()> {
+    let sql = "SELECT position, event_id, event_type, typeof(key), body FROM records
+        WHERE position > ?1 ORDER BY position LIMIT ?2";
+    let mut statement = connection.prepare(sql)?;
+    let mut after = 0;
+    loop {
+        let mut rows = statement.query((after, PAGE))?;
+        let mut any = false;
+        while let Some(row) = rows.next()? {
+            any = true;
+            let position: u64 = row.get(0)?;
+            if let Some(last) = report.last_position
+                && position > last + 1
+                && !is_first(connection, position)?
+            {
+                report.missing_positions += position - last - 1;
+            }
+            report.first_position.get_or_insert(position);
+            report.last_position = Some(position);
+            report.records += 1;
+            after = position;
+            if let Some(wrong) = wrong(row) {
+                report.problem(format_args!("record {position}: {wrong}"));
+            }
+        }
+        if !any {
+            break;
+        }
+    }
+    if report.missing_positions > report.missing_known {
+        let unknown = report.missing_positions - report.missing_known;
+        report.problem(format_args!("{unknown} positions have no record"));
+    }
+    let last = schema::last_position(connection)?;
+    for index in 0..report.cursors.len() {
+        let cursor = &mut report.cursors[index];
+        cursor.lag = last.saturating_sub(cursor.position);
+        let (sink, position) = (cursor.sink.clone(), cursor.position);
+        if report.last_position.is_some_and(|last| position > last) && report.records > 0 {
+            report.problem(format_args!(
+                "the cursor of {sink} stands at {position}, after the last record"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a bridge has pruned everything before this position while we read.
+fn is_first(connection: &Connection, position: u64) -> rusqlite::Result<bool> {
+    let sql = "SELECT min(position) FROM records";
+    let first: Option<u64> = connection.query_row(sql, [], |row| row.get(0))?;
+    Ok(first.is_some_and(|first| first >= position))
+}
+
+/// What is wrong with a record's content; never a value of it.
+pub(super) fn wrong(row: &Row<'_>) -> Option<&'static str> {
+    let Ok(id) = row.get::<_, [u8; 16]>(1) else {
+        return Some("its event id is not one");
+    };
+    let known = row
+        .get_ref(2)
+        .ok()
+        .and_then(|value| value.as_str().ok().map(super::event_type));
+    if !matches!(known, Some(Ok(_))) {
+        return Some("its event type is not known");
+    }
+    if row.get::<_, String>(3).ok().as_deref() != Some("text") {
+        return Some("its key is no text");
+    }
+    let body = match row.get_ref(4).map(|value| value.as_blob()) {
+        Ok(Ok(body)) => body,
+        _ => return Some("its body is no bytes"),
+    };
+    let Ok(body) = serde_json::from_slice::<serde_json::Value>(body) else {
+        return Some("its body is no JSON");
+    };
+    let told = body.get("event_id").and_then(|id| id.as_str());
+    if told != Some(EventId(id).to_string().as_str()) {
+        return Some("its body is of another event");
+    }
+    None
+}
+
+fn others(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Result<()> {
+    let sql = "SELECT id, opened, closed, healed FROM windows ORDER BY id";
+    let mut statement = connection.prepare(sql)?;
+    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+    for window in statement.query_map([], row)? {
+        let (id, opened, closed, healed): (i64, i64, Option<i64>, Option<i64>) = window?;
+        report.windows += 1;
+        if closed.is_some_and(|closed| closed < opened) {
+            report.problem(format_args!("blind window {id} ends before it begins"));
+        }
+        if healed.is_some() && closed.is_none() {
+            report.problem(format_args!("blind window {id} is healed but not over"));
+        }
+    }
+    let count = "SELECT count(*) FROM dead_letters";
+    report.dead_letters = connection
+        .query_row(count, [], |row| row.get(0))
+        .optional()?
+        .unwrap_or_default();
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! The write-ahead log beside the file: moved into the file by the writer itself, so that an error in
+//! it is seen, and kept short although readers come and go.
+//!
+//! A checkpoint waits for no reader; only when the log has outgrown its bound the writer waits a
+//! moment for those that still read from it.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::time::Instant;
+
+use super::Writer;
+
+/// Pages in the log that are not in the file yet, after which they are moved.
+const CHECKPOINT_PAGES: i64 = 1000;
+
+/// The log is cut back to this when it is written anew.
+const WAL_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Pages in the log after which the writer waits for its readers, to begin it anew.
+const RESTART_PAGES: i64 = 8192;
+
+/// It does so at most this often.
+const RESTART_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long it waits for them.
+const READERS_WAIT: Duration = Duration::from_millis(200);
+
+/// How long a write waits for another process that holds the lock.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// Sets a writer's connection up.
+pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_WAIT)?;
+    // The writer does it itself: SQLite's own would pass its errors over in silence.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES)
+}
+
+impl Writer {
+    /// Moves the log into the file where there is enough of it.
+    pub(super) fn checkpoint(&mut self) -> rusqlite::Result<()> {
+        let (mut log, moved) = self.run_checkpoint("PRAGMA wal_checkpoint(NOOP)")?;
+        if log - moved >= CHECKPOINT_PAGES {
+            (log, _) = self.run_checkpoint("PRAGMA wal_checkpoint(PASSIVE)")?;
+        }
+        if log < RESTART_PAGES || self.restarted.elapsed() < RESTART_INTERVAL {
+            return Ok(());
+        }
+        self.restarted = Instant::now();
+        self.connection.busy_timeout(READERS_WAIT)?;
+        let restarted = self.run_checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
+        self.connection.busy_timeout(BUSY_WAIT)?;
+        // A reader that stays longer is met again.
+        restarted.map(drop)
+    }
+
+    /// Pages in the log, and how many of them are in the file.
+    fn run_checkpoint(&self, checkpoint: &str) -> rusqlite::Result<(i64, i64)> {
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(1)?, row.get(2)?));
+        self.connection
+            .prepare_cached(checkpoint)?
+            .query_row([], row)
+    }
+
+    /// Bytes of the log beyond its bound: a reader that stays makes it grow, and then it counts.
+    pub(super) fn wal_excess(&self) -> u64 {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push("-wal");
+        let bytes = std::fs::metadata(name).map_or(0, |file| file.len());
+        bytes.saturating_sub(2 * WAL_BYTES)
+    }
+}
