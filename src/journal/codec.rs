@@ -18,7 +18,7 @@ const NO_STATUS: u16 = u16::MAX;
 const STATUS_MAX: usize = 256;
 
 /// The state as bytes.
-pub(super) fn encode(state: &UserState) -> Vec<u8> {
+pub fn encode(state: &UserState) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(160);
     bytes.push(VERSION);
     bytes.extend(state.position.to_le_bytes());
@@ -49,8 +49,9 @@ pub(super) fn encode(state: &UserState) -> Vec<u8> {
     bytes
 }
 
-/// The inverse; `None` for bytes of another version, or cut short.
-pub(super) fn decode(bytes: &[u8]) -> Option<UserState> {
+/// The inverse; `None` for bytes of another version, cut short, or with a status longer than
+/// [`encode`] writes.
+pub fn decode(bytes: &[u8]) -> Option<UserState> {
     let mut rest = bytes;
     if take::<1>(&mut rest)? != [VERSION] {
         return None;
@@ -68,6 +69,9 @@ pub(super) fn decode(bytes: &[u8]) -> Option<UserState> {
     }
     let length = u16::from_le_bytes(take(&mut rest)?);
     if length != NO_STATUS {
+        if usize::from(length) > STATUS_MAX {
+            return None;
+        }
         let (status, after) = rest.split_at_checked(length.into())?;
         state.status = Some(String::from_utf8(status.to_vec()).ok()?);
         rest = after;
@@ -90,6 +94,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_status_is_cut_when_written_and_never_read_longer_than_that() {
+        let state = UserState {
+            status: Some("s".repeat(STATUS_MAX + 1)),
+            ..UserState::default()
+        };
+        let mut bytes = encode(&state);
+        let read = decode(&bytes).unwrap();
+        assert_eq!(read.status.as_deref(), Some(&*"s".repeat(STATUS_MAX)));
+        let length = bytes.windows(2).position(|two| two == [0, 1]).unwrap();
+        bytes.splice(length..length + 3, [1, 1, b's', b's']);
+        assert_eq!(decode(&bytes), None);
+    }
 
     proptest! {
         #[test]
