@@ -10,7 +10,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{ConfigArgs, Failed, moment, print};
-use crate::config::{self, Config};
+use crate::config::{self, Config, SinkConfig};
 use crate::event::Timestamp;
 use crate::journal::{Desk, Letter, LetterFilter, LetterSummary};
 
@@ -116,12 +116,36 @@ fn open(config: &ConfigArgs) -> Result<(Config, Desk), Failed> {
     Ok((config, desk))
 }
 
+/// A stage that is neither configured nor in the journal is a slip of the pen, not an empty list.
+fn stage_is_known(stage: Option<&String>, config: &Config, desk: &Desk) -> Result<(), Failed> {
+    let Some(stage) = stage else { return Ok(()) };
+    let filter = LetterFilter {
+        stage: Some(stage.clone()),
+        limit: Some(1),
+        ..LetterFilter::default()
+    };
+    if is_stage(config, stage) || !desk.letters(&filter)?.is_empty() {
+        return Ok(());
+    }
+    let sinks = config.sinks.iter().map(SinkConfig::name);
+    let stages: Vec<&str> = std::iter::once(NORMALISE).chain(sinks).collect();
+    Err(Failed::Usage(format!(
+        "there is no stage {stage:?}: the stages are {}",
+        stages.join(", ")
+    )))
+}
+
+fn is_stage(config: &Config, stage: &str) -> bool {
+    stage == NORMALISE || config.sinks.iter().any(|sink| sink.name() == stage)
+}
+
 pub(super) fn desk(path: &Path) -> Result<Desk, Failed> {
     Ok(Desk::open(path)?)
 }
 
 fn list(args: &List) -> Result<(), Failed> {
-    let (_, desk) = open(&args.config)?;
+    let (config, desk) = open(&args.config)?;
+    stage_is_known(args.stage.as_ref(), &config, &desk)?;
     let filter = LetterFilter {
         ids: None,
         stage: args.stage.clone(),
@@ -231,11 +255,10 @@ impl Which {
 
 fn replay(which: &Which) -> Result<(), Failed> {
     let (config, desk) = open(&which.config)?;
+    stage_is_known(which.stage.as_ref(), &config, &desk)?;
     let mut filter = which.filter();
     let found = desk.letters(&filter)?;
-    let known = |letter: &&LetterSummary| {
-        letter.stage == NORMALISE || config.sinks.iter().any(|sink| sink.name() == letter.stage)
-    };
+    let known = |letter: &&LetterSummary| is_stage(&config, &letter.stage);
     let (can, cannot): (Vec<_>, Vec<_>) = found.iter().partition(known);
     filter.ids = Some(can.iter().map(|letter| letter.id).collect());
     let asked = desk.ask_replay(&filter, Timestamp::now())?;
@@ -270,7 +293,8 @@ fn replay(which: &Which) -> Result<(), Failed> {
 }
 
 fn drop_letters(which: &Which) -> Result<(), Failed> {
-    let (_, desk) = open(&which.config)?;
+    let (config, desk) = open(&which.config)?;
+    stage_is_known(which.stage.as_ref(), &config, &desk)?;
     let filter = which.filter();
     let found = desk.letters(&filter)?;
     let dropped = desk.drop_letters(&filter)?;

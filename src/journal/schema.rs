@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -86,24 +87,45 @@ CREATE INDEX dead_letters_replay ON dead_letters (stage, replay) WHERE replay IS
 CREATE TABLE marks (at INTEGER PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
-/// Takes the lock beside the file, for as long as the returned handle lives.
+const LOCK_ATTEMPTS: u32 = 4;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Takes the lock beside the file, for as long as the returned handle lives. It is tried a few times:
+/// `journal verify` holds it for an instant.
 pub(super) fn lock(path: &Path) -> Result<File, JournalError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock = PathBuf::from(name);
     let file = OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
-        .open(&lock);
+        .open(lock_path(path));
     let file = file.map_err(|error| open_error(path, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(JournalError::InUse {
-            path: path.to_owned(),
-        }),
-        Err(std::fs::TryLockError::Error(error)) => Err(open_error(path, &error)),
+    for attempt in 0..LOCK_ATTEMPTS {
+        if attempt > 0 {
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) => {}
+            Err(std::fs::TryLockError::Error(error)) => return Err(open_error(path, &error)),
+        }
     }
+    Err(JournalError::InUse {
+        path: path.to_owned(),
+    })
+}
+
+/// Whether no bridge has the journal; leaves no trace, and no lock behind.
+pub(super) fn is_at_rest(path: &Path) -> bool {
+    match File::open(lock_path(path)) {
+        Ok(file) => file.try_lock_shared().is_ok(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
 }
 
 /// Opens or creates the file for the writer.

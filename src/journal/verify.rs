@@ -125,8 +125,7 @@ fn quick_check(
     path: &Path,
     report: &mut VerifyReport,
 ) -> rusqlite::Result<()> {
-    // The lock is let go at once: a bridge that starts meanwhile only has to share the file.
-    let at_rest = schema::lock(path).map(drop).is_ok();
+    let at_rest = schema::is_at_rest(path);
     if !at_rest && report.bytes > BESIDE_BYTES_MAX {
         return Ok(());
     }

@@ -190,6 +190,13 @@ async fn letters_are_dropped_and_asked_for_without_a_bridge_and_published_by_the
     assert_eq!(code, Some(64), "{said}");
     let (code, _, said) = operator_may(folder, &["dead-letters", "drop"]);
     assert_eq!(code, Some(64), "nothing is dropped without a word: {said}");
+    for verb in ["list", "replay --all", "drop --all"] {
+        let typed = format!("dead-letters {verb} --stage kafak");
+        let typed: Vec<&str> = typed.split(' ').collect();
+        let (code, _, said) = operator_may(folder, &typed);
+        assert_eq!(code, Some(64), "{said}");
+        assert!(said.contains("the stages are normalise, kafka"), "{said}");
+    }
     operator(folder, &["dead-letters", "replay", &two["id"].to_string()]);
     assert!(letters(folder)[0]["replay_asked_at"].is_string());
 
