@@ -194,8 +194,8 @@ impl Desk {
         let Some(cursor) = cursor else {
             return Ok(None);
         };
-        let first =
-            "SELECT position FROM records WHERE received_at >= ?1 ORDER BY position LIMIT 1";
+        let first = "SELECT position FROM records WHERE received_at >= ?1 AND position > 0
+            ORDER BY position LIMIT 1";
         let first: Option<u64> = self
             .0
             .query_row(first, [since.0], |row| row.get(0))

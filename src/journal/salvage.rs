@@ -99,16 +99,11 @@ fn checked(path: &Path) -> Result<Connection, JournalError> {
     if closed != Some(1) && bytes <= CHECK_BYTES_MAX {
         let findings = schema::quick_check(&connection)?;
         if let Some(finding) = findings.first() {
-            return Err(corrupt(finding.clone()).into());
+            return Err(trouble::damaged(finding.clone()).into());
         }
     }
     schema::last_position(&connection)?;
     Ok(connection)
-}
-
-fn corrupt(finding: String) -> rusqlite::Error {
-    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-    rusqlite::Error::SqliteFailure(code, Some(finding))
 }
 
 fn unsaved(path: &Path, error: rusqlite::Error) -> JournalError {

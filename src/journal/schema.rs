@@ -216,6 +216,8 @@ pub(super) fn found(
         let oldest: Option<u64> =
             connection.query_row("SELECT min(position) FROM records", [], |row| row.get(0))?;
         let start = match oldest {
+            // The first that was ever given is 1.
+            Some(0) => return Err(trouble::damaged("a record has position 0".to_owned())),
             Some(oldest) => oldest - 1,
             None => last_position(connection)?,
         };
@@ -349,6 +351,22 @@ fn failed(path: &Path, error: rusqlite::Error) -> JournalError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_at_a_position_that_is_never_given_is_damage_and_not_a_cursor_at_the_end_of_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let connection = open(&path).unwrap();
+        let sql =
+            "INSERT INTO records VALUES (0, 1, NULL, x'00', 'user.updated', 'client', x'7b7d')";
+        connection.execute(sql, []).unwrap();
+        let found = found(&connection, &path, &["sink"], Timestamp(1));
+        let error = found.map(drop).unwrap_err();
+        assert!(error.to_string().contains("position 0"), "{error}");
+        let sql = "SELECT count(*) FROM cursors";
+        let cursors: u64 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(cursors, 0);
+    }
 
     #[test]
     fn a_journal_of_the_first_version_is_brought_up_to_date_and_a_later_one_refused() {

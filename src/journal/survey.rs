@@ -212,7 +212,7 @@ impl Desk {
             WHERE position >= :from AND (:since IS NULL OR received_at >= :since)
             ORDER BY position LIMIT 1";
         let named = named_params! {
-            ":from": filter.from_position.unwrap_or(1),
+            ":from": filter.from_position.unwrap_or(1).max(1),
             ":since": filter.since.map(|at| at.0),
         };
         let mut statement = self.0.prepare(sql)?;

@@ -82,6 +82,12 @@ pub(super) fn reaction(error: &rusqlite::Error, path: &Path) -> Reaction {
     means
 }
 
+/// The error of a file that is not what was written, found by this program and not by SQLite.
+pub(super) fn damaged(finding: String) -> rusqlite::Error {
+    let code = ffi::Error::new(ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(code, Some(finding))
+}
+
 /// What an error means by itself.
 pub(super) const fn meaning(error: &rusqlite::Error) -> Reaction {
     use rusqlite::Error as E;

@@ -96,7 +96,7 @@ pub(super) fn records(
     };
     // Where the first page is damaged, what every sink has is not looked for.
     let first = number("SELECT min(position) FROM records")?;
-    let first = first.unwrap_or(delivered + 1);
+    let first = first.unwrap_or(delivered + 1).max(1);
     let highest = number("SELECT max(position) FROM records")?.unwrap_or_default();
     let bytes = source.path().and_then(|path| std::fs::metadata(path).ok());
     let room = bytes.map_or(u64::MAX, |file| file.len() / RECORD_BYTES_MIN);
