@@ -9,6 +9,7 @@
 //! before the disk.
 
 pub mod budget;
+mod ledger;
 pub mod sequence;
 mod session;
 mod socket;

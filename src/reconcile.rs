@@ -136,7 +136,7 @@ impl Reconcile {
     }
 
     fn failed(&self, error: &ListError, backoff: &mut Backoff) -> Duration {
-        if matches!(error, ListError::Limited(_)) {
+        if error.is_limit() {
             self.budget.block();
         }
         // Half of it fixed: a list that failed at once must not be asked for again at once.

@@ -12,7 +12,7 @@ use crate::admin::{Admin, Status};
 use crate::config::{Config, SinkConfig};
 use crate::deliver::{Deliver, Pace, SinkStatus, Start};
 use crate::event::Timestamp;
-use crate::feed::{self, Feed, Heard, budget::Budget};
+use crate::feed::{self, Feed, Heard, budget::Budget, budget::Ledger};
 use crate::ingest::Ingest;
 use crate::journal::{Found, Handle, Journal};
 use crate::metrics::Metrics;
@@ -115,7 +115,12 @@ fn vendor(
     let (heard_sender, heard) = mpsc::channel(QUEUE);
     let (deaf_sender, deaf) = watch::channel(None);
     let (listed_sender, listed) = mpsc::channel(QUEUE);
-    let budget = Budget::new(&config.feed.limits, metrics.feed.request_budget.clone());
+    let budget = Budget::new(
+        &config.feed.limits,
+        Some(Ledger::beside(&config.journal.path)),
+        metrics.feed.request_budget.clone(),
+        clock,
+    );
     let feed = Feed {
         config: config.feed.clone(),
         budget: Arc::clone(&budget),

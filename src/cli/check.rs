@@ -4,6 +4,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -13,7 +14,8 @@ use super::{ConfigArgs, Failed};
 use crate::app;
 use crate::config::{self, Config, SinkConfig};
 use crate::event::Timestamp;
-use crate::feed::{self, Feed, LostReason, budget::Budget};
+use crate::feed::budget::{Budget, Ledger};
+use crate::feed::{self, CONNECT_COST, Feed, LostReason};
 use crate::metrics::Metrics;
 use crate::reconcile;
 use crate::shutdown;
@@ -77,8 +79,21 @@ pub(super) async fn run(args: Args) -> Result<(), Failed> {
         Err(error) => Finding::bad("privacy", error.to_string(), 64),
     });
     findings.push(journal(&config.journal.path));
-    findings.push(vendor_feed(&config).await);
-    findings.push(vendor_list(&config).await);
+    let metrics = Metrics::new(&[]);
+    let budget = Budget::new(
+        &config.feed.limits,
+        Some(Ledger::beside(&config.journal.path)),
+        metrics.feed.request_budget.clone(),
+        Timestamp::now,
+    );
+    findings.push(match spent("feed", &budget, CONNECT_COST) {
+        Some(finding) => finding,
+        None => vendor_feed(&config, metrics, &budget).await,
+    });
+    findings.push(match spent("list", &budget, 1) {
+        Some(finding) => finding,
+        None => vendor_list(&config, &budget).await,
+    });
     for sink in &config.sinks {
         findings.push(destination(sink).await);
     }
@@ -128,21 +143,31 @@ fn journal(path: &Path) -> Finding {
     }
 }
 
-async fn vendor_feed(config: &Config) -> Finding {
-    let metrics = Metrics::new(&[]);
+/// What there is to say when the bridge with this journal, or an earlier check, has spent the share.
+fn spent(check: &str, budget: &Budget, requests: usize) -> Option<Finding> {
+    let wait = budget.must_wait(requests)?.as_secs() + 1;
+    let detail = format!(
+        "not tried: the share of the vendor's limits (`feed.limits`) is spent, or the vendor has \
+         refused; check again in {wait} s"
+    );
+    Some(Finding::bad(check, detail, 69))
+}
+
+async fn vendor_feed(config: &Config, metrics: Metrics, budget: &Arc<Budget>) -> Finding {
     // A message that comes during the probe is nobody's: the bridge will see its effect in the list.
     let (heard, mut nobody) = tokio::sync::mpsc::channel(16);
     let (_stopper, stop) = shutdown::channel();
     let feed = Feed {
         config: config.feed.clone(),
-        budget: Budget::new(&config.feed.limits, metrics.feed.request_budget.clone()),
+        budget: Arc::clone(budget),
         metrics: metrics.feed,
         heard,
-        room: std::sync::Arc::new(tokio::sync::Semaphore::new(crate::journal::IN_FLIGHT_BYTES)),
+        room: Arc::new(tokio::sync::Semaphore::new(crate::journal::IN_FLIGHT_BYTES)),
         deaf: tokio::sync::watch::channel(None).0,
         stop,
         clock: Timestamp::now,
     };
+    budget.spend(CONNECT_COST).await;
     let probe = async {
         tokio::select! {
             outcome = feed::probe(&feed) => outcome,
@@ -152,12 +177,18 @@ async fn vendor_feed(config: &Config) -> Finding {
     match timeout(CHECK_TIMEOUT, probe).await {
         Ok(Ok(())) => Finding::good("feed", format!("subscribed at {}", config.feed.url)),
         Ok(Err((LostReason::Credential, detail))) => Finding::bad("feed", detail, 64),
-        Ok(Err((_, detail))) => Finding::bad("feed", detail, 69),
+        Ok(Err((reason, detail))) => {
+            if matches!(reason, LostReason::Limited) {
+                budget.block();
+            }
+            Finding::bad("feed", detail, 69)
+        }
         Err(_) => Finding::bad("feed", "no answer in time", 69),
     }
 }
 
-async fn vendor_list(config: &Config) -> Finding {
+async fn vendor_list(config: &Config, budget: &Budget) -> Finding {
+    budget.spend(1).await;
     match timeout(
         CHECK_TIMEOUT,
         reconcile::probe(&config.reconcile, &config.feed),
@@ -167,7 +198,12 @@ async fn vendor_list(config: &Config) -> Finding {
         Ok(Ok(users)) => {
             Finding::good("list", format!("{users} users at {}", config.reconcile.url))
         }
-        Ok(Err(error)) => Finding::bad("list", error.to_string(), 69),
+        Ok(Err(error)) => {
+            if error.is_limit() {
+                budget.block();
+            }
+            Finding::bad("list", error.to_string(), 69)
+        }
         Err(_) => Finding::bad("list", "no answer in time", 69),
     }
 }

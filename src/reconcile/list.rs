@@ -54,6 +54,13 @@ pub enum ListError {
     Ended,
 }
 
+impl ListError {
+    /// Whether silence is asked for.
+    pub const fn is_limit(&self) -> bool {
+        matches!(self, Self::Limited(_))
+    }
+}
+
 /// Fetches the list and sends each user; blocking. Returns whether every entry could be read.
 pub(super) fn read(
     config: &ReconcileConfig,

@@ -1,6 +1,7 @@
 //! The feed when it goes wrong: lost connections, gaps, repeats, frames that are no events, and the
 //! list that repairs what was not heard. Figures are compared exactly.
 
+mod budget;
 mod frames;
 mod list;
 mod lost;

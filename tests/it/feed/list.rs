@@ -146,7 +146,12 @@ async fn the_list_is_asked_for_only_when_ingest_has_noted_how_far_it_has_come() 
     let asker = Asker::default();
     asker.ask();
     let reconcile = Reconcile {
-        budget: Budget::new(&config.feed.limits, metrics.feed.request_budget.clone()),
+        budget: Budget::new(
+            &config.feed.limits,
+            None,
+            metrics.feed.request_budget.clone(),
+            Timestamp::now,
+        ),
         config: config.reconcile,
         feed: config.feed,
         asker,

@@ -1,0 +1,124 @@
+//! What was spent of the vendor's limits, in a small file beside the journal: a process that is started
+//! again and again, and a `check` beside a running bridge, spend from one share.
+//!
+//! It holds moments, nothing of the feed. It is written without fsync: what it must outlive is the end of
+//! the process, and a machine that lost its power is away for longer than the minute that it remembers.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// When what was done, in nanoseconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Spending {
+    /// One moment a request, none twice.
+    pub spent: BTreeSet<i64>,
+    /// The vendor refused: until then there is silence.
+    pub blocked_until: Option<i64>,
+}
+
+impl Spending {
+    /// Takes up what another process has written.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.spent.extend(other.spent);
+        self.blocked_until = self.blocked_until.max(other.blocked_until);
+    }
+}
+
+/// A page is held for microseconds; more than this is a process that was stopped in the middle.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
+/// The file.
+#[derive(Debug)]
+pub struct Ledger {
+    path: PathBuf,
+    /// It could not be used, and that was said.
+    failing: AtomicBool,
+}
+
+impl Ledger {
+    /// The ledger of the bridge with this journal.
+    pub fn beside(journal: &Path) -> Self {
+        let mut name = journal.as_os_str().to_owned();
+        name.push(".budget");
+        Self {
+            path: name.into(),
+            failing: AtomicBool::new(false),
+        }
+    }
+
+    /// The file, which no other process has until it is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is held for longer than any process needs it.
+    pub(super) fn open(&self) -> io::Result<Page> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&self.path)?;
+        for _ in 0..LOCK_ATTEMPTS {
+            match file.try_lock() {
+                Ok(()) => return Ok(Page(file)),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Err(io::Error::other("another process holds it"))
+    }
+
+    /// What came of using it; a failure is said once, until it works again. The bridge goes on: it hears
+    /// the feed on a disk that is full, too.
+    pub(super) fn works<T>(&self, outcome: io::Result<T>) -> Option<T> {
+        let was_failing = self.failing.swap(outcome.is_err(), Ordering::Relaxed);
+        if let (Err(error), false) = (&outcome, was_failing) {
+            tracing::warn!(
+                path = %self.path.display(),
+                %error,
+                "the file that remembers the vendor's budget cannot be used: a restart, or a check \
+                 beside the bridge, could spend it twice"
+            );
+        }
+        outcome.ok()
+    }
+}
+
+/// The locked file.
+#[derive(Debug)]
+pub(super) struct Page(File);
+
+impl Page {
+    /// What it says; `None` for what cannot be understood, as a process that died while it wrote may
+    /// leave it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn read(&mut self) -> io::Result<Option<Spending>> {
+        let mut text = Vec::new();
+        self.0.read_to_end(&mut text)?;
+        if text.is_empty() {
+            return Ok(Some(Spending::default()));
+        }
+        Ok(serde_json::from_slice(&text).ok())
+    }
+
+    /// Writes it anew.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn write(&mut self, spending: &Spending) -> io::Result<()> {
+        let text = serde_json::to_vec(spending)?;
+        self.0.rewind()?;
+        self.0.write_all(&text)?;
+        self.0.set_len(text.len() as u64)
+    }
+}
