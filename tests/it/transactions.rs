@@ -143,5 +143,13 @@ async fn closing_in_the_middle_of_a_transaction_does_not_hold_up_its_readers() {
     other.open().await.unwrap();
     let last = [record(20_000, "other")];
     other.publish(&last).await.unwrap();
-    assert_eq!(seen(&topic), ids(&last));
+    // On a slow machine the commit was under way already: then the whole transaction is there.
+    let seen = seen(&topic);
+    let committed: Vec<_> = ids(&batch).into_iter().chain(ids(&last)).collect();
+    assert!(
+        seen == ids(&last) || seen == committed,
+        "{} of {} records are seen",
+        seen.len(),
+        committed.len()
+    );
 }
