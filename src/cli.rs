@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod journal;
 mod letters;
+mod reconcile;
 mod replay;
 mod run;
 mod schema;
@@ -59,6 +60,15 @@ enum Command {
     #[command(after_help = "Example:
   onboarding-bridge check --config bridge.yaml --json")]
     Check(check::Args),
+    /// Compare with the vendor's list and say what would be published, without publishing it
+    #[command(
+        after_help = "It takes one request of the vendor's budget, which it shares with the bridge that \
+        has the same journal. Without --keys it shows nothing of a person.
+
+Example:
+  onboarding-bridge reconcile --dry-run --config bridge.yaml --keys"
+    )]
+    Reconcile(reconcile::Args),
     /// Set a sink's cursor back, so that it gets again what its destination has lost
     #[command(
         after_help = "The destination is asked what it holds, and only the rest is published \
@@ -114,6 +124,9 @@ enum Failed {
     Journal(#[from] JournalError),
     #[error("{0}")]
     Usage(String),
+    /// The vendor, for now.
+    #[error("{0}")]
+    Refused(String),
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),
     /// The command itself has said what is wrong.
@@ -128,6 +141,7 @@ impl Failed {
             Self::Journal(error) if error.is_defect() => 70,
             Self::Journal(_) => 74,
             Self::App(error) => error.exit_code(),
+            Self::Refused(_) => 69,
             Self::Output(_) => 74,
             Self::Said(code) => *code,
         }
@@ -177,6 +191,7 @@ async fn dispatch(command: Command) -> Result<(), Failed> {
         Command::Demo(args) => demo::run(args).await,
         Command::Simulate(args) => simulate::run(*args).await,
         Command::Check(args) => check::run(args).await,
+        Command::Reconcile(args) => reconcile::run(&args).await,
         Command::Replay(args) => replay::run(&args),
         Command::Journal(args) => journal::run(&args),
         Command::DeadLetters(args) => letters::run(&args),

@@ -5,6 +5,7 @@
 //! fetched at a time, inside the vendor's budget.
 
 mod list;
+mod preview;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,19 @@ use crate::normalise::Observation;
 use crate::shutdown::Stop;
 
 pub use list::ListError;
+pub use preview::{Preview, PreviewError, preview};
+
+/// So many removals are believed whatever the share, unless the list is empty.
+const REMOVED_BELIEVED: usize = 5;
+
+/// Whether the users that a complete list lacks were removed, or the list itself is doubtful: `absent` of
+/// `known` users, and how many it has.
+pub fn removals_are_believed(absent: usize, known: usize, listed: usize, max_share: f64) -> bool {
+    #[allow(clippy::cast_precision_loss, reason = "a share needs no more")]
+    let share = absent as f64 / known.max(1) as f64;
+    let few = absent <= REMOVED_BELIEVED && listed > 0;
+    few || share <= max_share
+}
 
 /// First and longest bound of the wait after a list that failed.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));

@@ -10,11 +10,8 @@ use crate::config::FirstStart;
 use crate::event::Timestamp;
 use crate::journal::{Entry, JournalError, WindowChange};
 use crate::normalise::Observation;
-use crate::reconcile::Listed;
+use crate::reconcile::{Listed, removals_are_believed};
 use crate::state::{Compared, Source, UserKey, UserState, compare, removal};
-
-/// So many removals are believed whatever the share, unless the list is empty.
-const REMOVED_BELIEVED: usize = 5;
 
 /// Users that are read at a time when the absent ones are looked for.
 const PAGE: usize = 1000;
@@ -143,10 +140,7 @@ impl Ingest {
                 .listing
                 .as_ref()
                 .map_or(0, |listing| listing.seen.len());
-            #[allow(clippy::cast_precision_loss, reason = "a share needs no more")]
-            let share = absent.len() as f64 / known.max(1) as f64;
-            let few = absent.len() <= REMOVED_BELIEVED && listed > 0;
-            if few || share <= self.max_removed_share {
+            if removals_are_believed(absent.len(), known, listed, self.max_removed_share) {
                 for (user, key, state) in absent {
                     let (event, state) = removal(&state, &key, (self.clock)());
                     self.difference();

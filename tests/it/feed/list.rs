@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::users;
-use crate::support::bridge::{config, file_sink};
+use crate::support::bridge::{command, config, file_sink};
 use crate::support::line::Line;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,5 +179,79 @@ async fn the_list_is_asked_for_only_when_ingest_has_noted_how_far_it_has_come() 
     ));
     stopper.drain();
     tasks.join_all().await;
+    simulator.shutdown().await;
+}
+
+/// What the command prints, and its exit code.
+fn dry_run(folder: &std::path::Path, more: &[&str]) -> (Option<i32>, String, String) {
+    let file = folder.join("bridge.yaml");
+    let mut arguments = vec!["reconcile", "--dry-run", "--config", file.to_str().unwrap()];
+    arguments.extend(more);
+    tokio::task::block_in_place(|| command(&arguments))
+}
+
+fn figures(folder: &std::path::Path) -> Value {
+    let (code, said, errors) = dry_run(folder, &["--json"]);
+    assert_eq!(code, Some(0), "{errors}");
+    serde_json::from_str(&said).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_says_what_a_reconcile_would_publish_and_changes_nothing() {
+    let line = Line::listening(users(20), "", "").await;
+    let folder = line.folder.path();
+    line.control.change_silently(3);
+    let (gone, changed) = (line.control.user_id(3), line.control.users());
+    assert!(line.control.remove_user(3));
+    let said = figures(folder);
+    let counts =
+        |said: &Value| ["listed", "known", "registered", "removed"].map(|it| said[it].clone());
+    assert_eq!(counts(&said), [19, 20, 0, 1].map(Value::from));
+    let updated = said["updated"].as_u64().unwrap();
+    assert!((1..=3).contains(&updated), "{said}");
+    assert_eq!(said, figures(folder), "the first one changed something");
+    let (_, told, _) = dry_run(folder, &[]);
+    assert!(
+        told.contains("user.removed") && told.contains("20 known"),
+        "{told}"
+    );
+    for user in &changed {
+        assert!(!told.contains(&user.user_id), "not without --keys: {told}");
+    }
+    assert!(dry_run(folder, &["--keys"]).1.contains(&gone));
+
+    let differences = "reconcile_differences_total";
+    let before = line.bridge.metric(differences);
+    line.reconnect().await;
+    line.listed("success", 2.0);
+    let published = line.bridge.metric(differences) - before;
+    assert_eq!(published, f64::from(u32::try_from(updated).unwrap()) + 1.0);
+    let said = figures(folder);
+    assert_eq!((&said["updated"], &said["removed"]), (&json!(0), &json!(0)));
+    line.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_needs_no_journal_and_says_why_there_is_no_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let simulator = Simulator::start(users(20)).await.unwrap();
+    let sink = file_sink("local", &folder.path().join("events.jsonl"));
+    let yaml = config(&simulator, folder.path(), "", &sink);
+    std::fs::write(folder.path().join("bridge.yaml"), yaml).unwrap();
+    let said = figures(folder.path());
+    assert_eq!(
+        (&said["registered"], &said["known"]),
+        (&json!(20), &json!(0))
+    );
+    assert!(!folder.path().join("journal.db").exists());
+    simulator.control().set_rest(RestMode::TooManyRequests);
+    let (code, _, said) = dry_run(folder.path(), &[]);
+    assert_eq!(code, Some(69), "{said}");
+    assert!(said.contains("429"), "{said}");
+    // The vendor has refused: it is left in peace.
+    let (code, _, said) = dry_run(folder.path(), &[]);
+    assert_eq!(code, Some(69), "{said}");
+    assert!(said.contains("try again in 1"), "{said}");
+    assert_eq!(simulator.control().stats().rest_requests, 2);
     simulator.shutdown().await;
 }
