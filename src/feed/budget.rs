@@ -6,7 +6,7 @@
 //! was spent counts as spent now.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -50,7 +50,7 @@ impl Budget {
             remaining,
             clock,
         };
-        budget.show();
+        budget.update(|_, _| ());
         Arc::new(budget)
     }
 
@@ -91,7 +91,9 @@ impl Budget {
 
     /// Brings the metric up to date.
     pub fn show(&self) {
-        self.update(|_, _| ());
+        let mut spending = self.lock();
+        self.tidy(&mut spending, (self.clock)().0);
+        self.measure(&spending);
     }
 
     fn wait(&self, spending: &Spending, requests: usize, now: i64) -> Option<Duration> {
@@ -107,18 +109,29 @@ impl Budget {
 
     /// Changes what is known to be spent, here and in the ledger, as one step for every process.
     fn update<T>(&self, change: impl FnOnce(&mut Spending, i64) -> T) -> T {
-        let mut spending = self.spending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spending = self.lock();
         let mut page = self.page(&mut spending);
         let now = (self.clock)().0;
         self.tidy(&mut spending, now);
         let done = change(&mut spending, now);
         if let Some((ledger, page)) = &mut page {
-            ledger.works(page.write(&spending));
+            match page.write(&spending) {
+                Ok(()) => ledger.works(),
+                Err(error) => ledger.fails(&error),
+            }
         }
+        self.measure(&spending);
+        done
+    }
+
+    fn measure(&self, spending: &Spending) {
         #[allow(clippy::cast_precision_loss, reason = "at most 40 requests")]
         self.remaining
             .set(self.limit.saturating_sub(spending.spent.len()) as f64);
-        done
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Spending> {
+        self.spending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The ledger's page with what it says taken up, unless there is none or it cannot be used: then
@@ -130,7 +143,8 @@ impl Budget {
             spending.merge(said.unwrap_or_else(|| self.everything()));
             Ok(page)
         });
-        ledger.works(taken_up).map(|page| (ledger, page))
+        let page = taken_up.inspect_err(|error| ledger.fails(error)).ok()?;
+        Some((ledger, page))
     }
 
     /// The whole share, spent now: what is not known may have been spent.

@@ -76,11 +76,15 @@ impl Ledger {
         Err(io::Error::other("another process holds it"))
     }
 
-    /// What came of using it; a failure is said once, until it works again. The bridge goes on: it hears
-    /// the feed on a disk that is full, too.
-    pub(super) fn works<T>(&self, outcome: io::Result<T>) -> Option<T> {
-        let was_failing = self.failing.swap(outcome.is_err(), Ordering::Relaxed);
-        if let (Err(error), false) = (&outcome, was_failing) {
+    /// It was read and written.
+    pub(super) fn works(&self) {
+        self.failing.store(false, Ordering::Relaxed);
+    }
+
+    /// It could not be used; that is said once, until it works again. The bridge goes on: it hears the
+    /// feed on a disk that is full, too.
+    pub(super) fn fails(&self, error: &io::Error) {
+        if !self.failing.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 path = %self.path.display(),
                 %error,
@@ -88,7 +92,6 @@ impl Ledger {
                  beside the bridge, could spend it twice"
             );
         }
-        outcome.ok()
     }
 }
 
@@ -111,14 +114,17 @@ impl Page {
         Ok(serde_json::from_slice(&text).ok())
     }
 
-    /// Writes it anew.
+    /// Writes it anew. Where that fails it is emptied: half a text would count as a share that was spent
+    /// a moment ago, every time that it is read.
     ///
     /// # Errors
     /// When it cannot be written.
     pub(super) fn write(&mut self, spending: &Spending) -> io::Result<()> {
         let text = serde_json::to_vec(spending)?;
         self.0.rewind()?;
-        self.0.write_all(&text)?;
-        self.0.set_len(text.len() as u64)
+        let written = self.0.write_all(&text);
+        let length = written.as_ref().map_or(0, |()| text.len() as u64);
+        let cut = self.0.set_len(length);
+        written.and(cut)
     }
 }
