@@ -36,7 +36,7 @@ use scenario::Scenario;
 use world::Scale;
 
 /// Runs the real bridge against real servers under faults, and holds what arrived against what was sent.
-/// Without --runs, --minutes and --scenario: the short form, a few minutes of everything.
+/// Without --runs, --minutes and --scenario: the short form, some ten minutes of everything.
 #[derive(Debug, clap::Parser)]
 struct Args {
     /// First seed; the runs after it take the next ones [default: random, printed]
@@ -83,6 +83,9 @@ struct Args {
     json: Option<std::path::PathBuf>,
 }
 
+/// How often the short form goes through all of them, each time with other seeds: ten minutes and more.
+const SHORT_ROUNDS: usize = 2;
+
 /// The short form: enough of everything for each change.
 const SHORT: [(Scenario, u64); 11] = [
     (Scenario::Kill, 12),
@@ -124,10 +127,14 @@ async fn run(args: &Args) -> Report {
     println!("chaos: first seed {seed}");
     let mut report = Report::default();
     if args.runs.is_none() && args.minutes.is_none() && args.scenario.is_none() {
-        for (seed, (scenario, faults)) in (seed..).zip(SHORT) {
+        let rounds = [SHORT; SHORT_ROUNDS].into_iter().flatten();
+        for (seed, (scenario, faults)) in (seed..).zip(rounds) {
             let scale = scale(args, Some(faults), 500, 60);
             report.add(one(args, scenario, seed, scale).await);
         }
+        // With the usual `settle`, which is what it is about.
+        let late = scale(args, None, 2_000, 60);
+        report.add(one(args, Scenario::Late, seed, late).await);
         return report;
     }
     let started = Instant::now();
