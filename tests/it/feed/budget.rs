@@ -14,8 +14,8 @@ fn crashes() -> u32 {
     crashes.map_or(60, |crashes| crashes.parse().unwrap())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crash_loop_breaks_no_limit_of_the_vendor() {
+/// A vendor that enforces its limits, and a configuration for it in a folder.
+async fn strict_vendor() -> (tempfile::TempDir, Simulator, String) {
     let folder = tempfile::tempdir().unwrap();
     let options = Options {
         enforce_limits: true,
@@ -24,6 +24,12 @@ async fn a_crash_loop_breaks_no_limit_of_the_vendor() {
     let simulator = Simulator::start(options).await.unwrap();
     let sink = file_sink("local", &folder.path().join("events.jsonl"));
     let yaml = config(&simulator, folder.path(), "", &sink);
+    (folder, simulator, yaml)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_loop_breaks_no_limit_of_the_vendor() {
+    let (folder, simulator, yaml) = strict_vendor().await;
     let control = simulator.control();
     for crash in 0..crashes() {
         let bridge = Bridge::spawn_again(folder.path(), &yaml, &[]);
@@ -43,14 +49,7 @@ async fn a_crash_loop_breaks_no_limit_of_the_vendor() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn checks_share_the_limits_of_the_bridge_and_say_so_when_they_are_spent() {
-    let folder = tempfile::tempdir().unwrap();
-    let options = Options {
-        enforce_limits: true,
-        ..users(5)
-    };
-    let simulator = Simulator::start(options).await.unwrap();
-    let sink = file_sink("local", &folder.path().join("events.jsonl"));
-    let yaml = config(&simulator, folder.path(), "", &sink);
+    let (folder, simulator, yaml) = strict_vendor().await;
     let bridge = Bridge::start(folder.path(), &yaml);
     bridge.wait_ready();
     bridge.terminate();
