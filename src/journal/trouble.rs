@@ -6,7 +6,7 @@
 //! | BUSY, LOCKED | another process holds the write lock | the same |
 //! | IOERR_*, NOMEM, CANTOPEN, PROTOCOL | the disk failed, nothing is known of it | end at once: exit code 74 |
 //! | READONLY_*, PERM, AUTH | it cannot be written | the same |
-//! | CORRUPT, or a value that this program never writes | the file is damaged | the same; the next start saves what is readable |
+//! | CORRUPT, TOOBIG, or a value that this program never writes | the file is damaged | the same; the next start saves what is readable |
 //! | NOTADB | it is another's file, or its header is gone | refused |
 //! | all others | a defect of this program | exit code 70 |
 //!
@@ -114,14 +114,14 @@ pub(super) const fn meaning(error: &rusqlite::Error) -> Reaction {
         ErrorCode::ReadOnly
         | ErrorCode::PermissionDenied
         | ErrorCode::AuthorizationForStatementDenied => Reaction::ReadOnly,
-        ErrorCode::DatabaseCorrupt => Reaction::Damaged,
+        // Too big: a length that the damage made up; nothing that is written comes near the limit of 1 GB.
+        ErrorCode::DatabaseCorrupt | ErrorCode::TooBig => Reaction::Damaged,
         ErrorCode::NotADatabase => Reaction::NotOurs,
         ErrorCode::InternalMalfunction
         | ErrorCode::OperationAborted
         | ErrorCode::OperationInterrupted
         | ErrorCode::NotFound
         | ErrorCode::SchemaChanged
-        | ErrorCode::TooBig
         | ErrorCode::ConstraintViolation
         | ErrorCode::TypeMismatch
         | ErrorCode::ApiMisuse
@@ -199,6 +199,7 @@ mod tests {
             (ffi::SQLITE_PERM, Reaction::ReadOnly),
             (ffi::SQLITE_CORRUPT, Reaction::Damaged),
             (ffi::SQLITE_CORRUPT_INDEX, Reaction::Damaged),
+            (ffi::SQLITE_TOOBIG, Reaction::Damaged),
             (ffi::SQLITE_NOTADB, Reaction::NotOurs),
             (ffi::SQLITE_ERROR, Reaction::Defect),
             (ffi::SQLITE_CONSTRAINT, Reaction::Defect),

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use onboarding_bridge::journal::{Journal, JournalError, verify};
 use onboarding_bridge::simulator::Options;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use rusqlite::Connection;
 
 use crate::support::bridge::{Bridge, config as bridge_config, eventually, file_sink};
@@ -217,15 +219,19 @@ async fn flipped_bytes_never_keep_a_journal_from_going_on() {
     let folder = tempfile::tempdir().unwrap();
     let whole = crashed(folder.path()).await;
     let bytes = std::fs::read(&whole.path).unwrap();
-    for _ in 0..30 {
+    // The same damage each time, so that a change is judged by what it changed; DAMAGE_SEEDS=5000 explores.
+    let seeds = std::env::var("DAMAGE_SEEDS").map_or(40, |seeds| seeds.parse().unwrap());
+    for seed in 0..seeds {
+        let mut rng = StdRng::seed_from_u64(seed);
         let mut damaged = bytes.clone();
         // Past the header and the list of tables; a run as a torn sector leaves it.
-        let at = rand::random_range(PAGE..bytes.len() - 512);
-        damaged[at..at + 512].fill_with(rand::random);
+        let at = rng.random_range(PAGE..bytes.len() - 512);
+        rng.fill(&mut damaged[at..at + 512]);
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path());
         std::fs::write(&config.path, &damaged).unwrap();
-        let (mut journal, _) = open(&config).unwrap_or_else(|error| panic!("{at}: {error}"));
+        let (mut journal, _) =
+            open(&config).unwrap_or_else(|error| panic!("seed {seed}, byte {at}: {error}"));
         append(&mut journal, 10, 100).await;
         close(journal).await;
     }
