@@ -219,9 +219,8 @@ async fn flipped_bytes_never_keep_a_journal_from_going_on() {
     let folder = tempfile::tempdir().unwrap();
     let whole = crashed(folder.path()).await;
     let bytes = std::fs::read(&whole.path).unwrap();
-    // The same damage each time, so that a change is judged by what it changed; DAMAGE_SEEDS=5000 explores.
-    let seeds = std::env::var("DAMAGE_SEEDS").map_or(40, |seeds| seeds.parse().unwrap());
-    for seed in 0..seeds {
+    // The same damage each time, so that a change is judged by what it changed.
+    for seed in 0..40 {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut damaged = bytes.clone();
         // Past the header and the list of tables; a run as a torn sector leaves it.
