@@ -43,9 +43,6 @@ const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 /// Wait after a refused key: an operator must mend it, and each try costs requests.
 const REFUSED_KEY_WAIT: Duration = Duration::from_secs(120);
 
-/// A connection that was subscribed for so long was stable: the next wait is short again.
-const STABLE: Duration = Duration::from_secs(30);
-
 /// What the feed tells ingest, in the order in which it happened.
 #[derive(Debug)]
 pub enum Heard {
@@ -261,7 +258,8 @@ impl Feed {
             let lost = self.connect().await;
             self.metrics.connected.set(0);
             if let Some((since, last_frame)) = lost.subscribed {
-                if since.elapsed() >= STABLE {
+                // It was heard for as long as it takes to see that one is dead: the next wait is short again.
+                if since.elapsed() >= self.config.idle_timeout.0 {
                     backoff.reset();
                 }
                 if self

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use onboarding_bridge::simulator::Options;
 use onboarding_bridge::sink::kafka::tail::ensure_topic;
-use onboarding_bridge::sink::nats::tail::{TailFrom, TailReader};
 use serde_json::{Value, json};
 
 use super::operator;
@@ -12,52 +11,7 @@ use crate::support::beds;
 use crate::support::bridge::{Bridge, eventually};
 use crate::support::course::Course;
 use crate::support::line::Line;
-use crate::support::oracle::{self, read_by_java};
-
-/// A notice as a consumer sees it: its attributes and its body.
-#[derive(Clone, Debug, PartialEq)]
-struct Told {
-    attributes: BTreeMap<String, String>,
-    body: Value,
-}
-
-/// What a topic of notices holds, in the order of its partition.
-async fn kafka(brokers: &str, topic: &str) -> Vec<Told> {
-    let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
-    let read = tokio::task::spawn_blocking(move || read_by_java(&brokers, &topic));
-    let told = read.await.unwrap().into_iter().map(|found| {
-        let headers = found["headers"].as_object().unwrap().iter();
-        let attributes = headers
-            .filter_map(|(name, value)| {
-                let name = name.strip_prefix("ce_")?.to_owned();
-                Some((name, value.as_str().unwrap().to_owned()))
-            })
-            .collect();
-        let body = serde_json::from_str(found["value"].as_str().unwrap()).unwrap();
-        Told { attributes, body }
-    });
-    told.collect()
-}
-
-/// What a subject of notices holds, in the order of the stream.
-async fn nats(url: &str, stream: &str, subject: &str) -> Vec<Told> {
-    let count = oracle::stored(url, stream, subject).await;
-    let mut told = Vec::new();
-    let tail = TailReader::open(url, stream, subject, TailFrom::Beginning);
-    let mut tail = tail.await.unwrap();
-    for _ in 0..count {
-        let message = tail.next().await.unwrap();
-        let headers = message.headers.iter();
-        let attributes: BTreeMap<String, String> = headers
-            .filter_map(|(name, value)| Some((name.strip_prefix("ce-")?.to_owned(), value.clone())))
-            .filter(|(name, _)| name != "datacontenttype")
-            .collect();
-        assert_eq!(message.message_id.as_ref(), attributes.get("id"));
-        let body = serde_json::from_slice(&message.body).unwrap();
-        told.push(Told { attributes, body });
-    }
-    told
-}
+use crate::support::told::{self, Told};
 
 /// The states of each window, in the order in which they were told.
 fn states(told: &[Told]) -> BTreeMap<i64, Vec<&str>> {
@@ -100,9 +54,9 @@ async fn each_blind_window_is_told_as_open_closed_and_healed_in_both_buses() {
     course.wait_heard_and_delivered(&bridge);
     bridge.terminate();
 
-    let in_kafka = kafka(&course.brokers, &control).await;
+    let in_kafka = told::kafka(&course.brokers, &control).await;
     let subject = format!("{}_control.feed.blind", course.prefix);
-    let in_nats = nats(&course.nats, &course.stream, &subject).await;
+    let in_nats = told::nats(&course.nats, &course.stream, &subject).await;
     assert_eq!(
         in_kafka, in_nats,
         "the same, with the same ids, in the same order"
@@ -166,7 +120,7 @@ async fn a_missing_control_topic_is_said_once_and_holds_up_nothing() {
     course.control.close(1001).await;
     healed(&bridge, 3);
     bridge.terminate();
-    let told = kafka(&course.brokers, &control).await;
+    let told = told::kafka(&course.brokers, &control).await;
     assert_eq!(
         states(&told),
         BTreeMap::from([(3, vec!["open", "closed", "healed"]), (4, vec!["open"])])
@@ -201,7 +155,7 @@ async fn notices_that_a_sink_lacks_at_the_end_are_told_after_the_next_start() {
     healed(&bridge, 3);
     bridge.terminate();
     let subject = format!("{}_control.feed.blind", course.prefix);
-    let told = nats(&bed.address, &course.stream, &subject).await;
+    let told = told::nats(&bed.address, &course.stream, &subject).await;
     let whole = vec!["open", "closed", "healed"];
     let end = vec!["open"];
     let wanted = BTreeMap::from([(1, whole.clone()), (2, whole.clone()), (3, whole), (4, end)]);
@@ -279,7 +233,7 @@ async fn notices_neither_join_nor_end_the_transactions_of_the_events() {
     course.wait_heard_and_delivered(&bridge);
     assert_eq!(bridge.metric("sink_restarts_total{sink=\"kafka\"}"), 0.0);
     bridge.terminate();
-    let told = kafka(&course.brokers, &control).await;
+    let told = told::kafka(&course.brokers, &control).await;
     let whole = vec!["open", "closed", "healed"];
     let wanted = BTreeMap::from([(1, whole.clone()), (2, whole), (3, vec!["open"])]);
     assert_eq!(states(&told), wanted);

@@ -72,10 +72,15 @@ impl Course {
 
     /// Starts the bridge with these sinks.
     pub(crate) async fn start_with(&self, sinks: &str) -> Bridge {
+        self.start_configured("", sinks).await
+    }
+
+    /// Starts the bridge with these lines in the section `feed`, and these sinks.
+    pub(crate) async fn start_configured(&self, feed: &str, sinks: &str) -> Bridge {
         let sent = self.wait_for(|stats| stats.connected == 0).await;
         self.sent_before.store(sent, Ordering::Relaxed);
         let folder = self.folder.path();
-        Bridge::start(folder, &config(&self.simulator, folder, "", sinks))
+        Bridge::start(folder, &config(&self.simulator, folder, feed, sinks))
     }
 
     /// Waits until so many events were sent since the bridge was started last.
