@@ -4,6 +4,7 @@
 //! a reason, never a panic.
 
 mod deaf;
+mod liveness;
 mod opening;
 mod reading;
 
@@ -16,12 +17,15 @@ use tokio_tungstenite::tungstenite::Message as Wire;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::limits::closed_by_limit;
 use super::sequence::Tracker;
 use super::socket::{self, Failed, Socket};
-use super::{Feed, FrameKind, Heard, Lost, LostReason};
+use super::{CONNECT_COST, Feed, FrameKind, Heard, Lost, LostReason};
 use crate::config::FeedConfig;
 use crate::event::Timestamp;
 use crate::normalise::{Reason, Reply};
+use crate::privacy;
+use liveness::{Death, Liveness};
 use opening::refusal;
 
 /// The vendor gets so long to answer our close.
@@ -29,13 +33,8 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs one connection. Returns when it is lost, or closed because we are to stop.
 pub(super) async fn run(feed: &Feed) -> Lost {
-    let opening = async {
-        let mut session = Session::open(feed).await?;
-        session.subscribe().await?;
-        Ok(session)
-    };
     let opened = tokio::select! {
-        opened = opening => opened,
+        opened = Session::open(feed) => opened,
         () = feed.stop.draining() => Err((LostReason::Shutdown, String::new())),
     };
     let mut session = match opened {
@@ -69,7 +68,6 @@ pub(super) async fn run(feed: &Feed) -> Lost {
 /// The reason and what was seen.
 pub async fn probe(feed: &Feed) -> Result<(), (LostReason, String)> {
     let mut session = Session::open(feed).await?;
-    session.subscribe().await?;
     session.close().await;
     Ok(())
 }
@@ -80,15 +78,18 @@ struct Session<'a> {
     socket: Socket,
     tracker: Tracker,
     connection: Arc<str>,
-    /// When the last frame of any kind was heard, by the wall and by the steady clock.
+    /// When the last frame of any kind was heard.
     last_frame: Timestamp,
-    last_turn: Instant,
+    /// When the connection counts as dead.
+    liveness: Liveness,
     /// When the last frame came that was handed over.
     heard_until: Timestamp,
     /// A span in which the socket was not read, longer than the idle timeout; not told yet.
     deaf: Option<(Timestamp, Timestamp)>,
     /// When the last wait for room began that was worth a note, and when it was over.
     waited: Option<(Timestamp, Instant)>,
+    /// A gap was heard since this was asked last.
+    gap_heard: bool,
 }
 
 impl Session<'_> {
@@ -98,7 +99,7 @@ impl Session<'_> {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stop = self.feed.stop.clone();
         loop {
-            let idle = self.last_turn + self.config.idle_timeout.0;
+            let (dead, _) = self.liveness.end(self.socket.get_ref().seen());
             let gap_due = self.gap_due();
             let outcome = tokio::select! {
                 biased;
@@ -113,18 +114,15 @@ impl Session<'_> {
                     Ok(_) => Ok(()),
                     Err(failed) => Err(failed),
                 },
-                () = sleep_until(idle) => {
-                    let idle = self.config.idle_timeout;
-                    Err((LostReason::Idle, format!("no frame of any kind for {idle}")))
-                }
+                () = sleep_until(dead) => self.still_alive(),
                 _ = pings.tick() => self.ping().await,
                 () = sleep_until(gap_due) => {
                     let overdue = self.tracker.overdue((self.feed.clock)());
                     self.gaps(overdue).await
                 }
             };
-            if let Err(failed) = outcome {
-                if failed.0 == LostReason::Shutdown {
+            if let Err(failed) = outcome.and_then(|()| self.reconnect_after_gap()) {
+                if matches!(failed.0, LostReason::Shutdown | LostReason::Gap) {
                     self.close().await;
                 }
                 return failed;
@@ -132,7 +130,36 @@ impl Session<'_> {
         }
     }
 
+    /// Whether the connection counts as dead, by what has come until now.
+    fn still_alive(&mut self) -> Result<(), Failed> {
+        let (end, death) = self.liveness.end(self.socket.get_ref().seen());
+        if Instant::now() < end {
+            return Ok(());
+        }
+        let (idle, reply) = (self.config.idle_timeout, self.config.reply_timeout);
+        let detail = match death {
+            Death::Unanswered => format!("nothing came within {reply} of our ping"),
+            Death::Silent => format!("nothing came for {idle}"),
+            Death::Dripping => format!("a message came in drips and was not whole after {idle}"),
+        };
+        Err((LostReason::Idle, detail))
+    }
+
+    /// The operator's wish for a new connection after a gap, where the budget has room for it and for
+    /// a connection that is lost next.
+    fn reconnect_after_gap(&mut self) -> Result<(), Failed> {
+        let wished = std::mem::take(&mut self.gap_heard) && self.config.reconnect_on_gap;
+        let cost = 2 * (CONNECT_COST + 1);
+        if wished && self.feed.budget.must_wait(cost).is_none() {
+            let detail = "the numbers have a gap, and `feed.reconnect_on_gap` is set".to_owned();
+            return Err((LostReason::Gap, detail));
+        }
+        Ok(())
+    }
+
     async fn ping(&mut self) -> Result<(), Failed> {
+        let seen = self.socket.get_ref().seen();
+        self.liveness.pinged(Instant::now(), seen);
         let sent = timeout(
             self.config.reply_timeout.0,
             self.socket.send(Wire::Ping("".into())),
@@ -162,6 +189,7 @@ impl Session<'_> {
             Some(Err(error)) => return Err(socket::failed(&error)),
             Some(Ok(wire)) => wire,
         };
+        let since = Instant::now();
         self.last_frame = (self.feed.clock)();
         self.feed
             .metrics
@@ -175,12 +203,13 @@ impl Session<'_> {
                 .map(|()| None),
             Wire::Ping(_) => self.count(FrameKind::Ping),
             Wire::Pong(_) => self.count(FrameKind::Pong),
-            Wire::Close(frame) => Err((LostReason::Closed, describe(frame.as_ref()))),
+            Wire::Close(frame) => Err(closed(frame.as_ref())),
             Wire::Frame(_) => Ok(None),
         };
         // Counted from here, because handing over may have waited for room: then we were deaf by
         // our own choice, and the vendor's frames lie in the socket.
-        self.last_turn = Instant::now();
+        let seen = self.socket.get_ref().seen();
+        self.liveness.handed_over(since, Instant::now(), seen);
         if reply.is_ok() {
             self.heard_until = self.last_frame;
             self.tell_of_deafness().await?;
@@ -212,9 +241,20 @@ fn gone() -> Failed {
     (LostReason::Shutdown, "nobody listens any more".to_owned())
 }
 
-fn describe(frame: Option<&CloseFrame>) -> String {
-    match frame {
-        Some(frame) => format!("closed by the vendor with code {}", u16::from(frame.code)),
+/// What a close frame means; all codes are alike but those that point to the limit.
+fn closed(frame: Option<&CloseFrame>) -> Failed {
+    let code = frame.map(|frame| u16::from(frame.code));
+    let words = frame.map_or("", |frame| frame.reason.as_str());
+    let said = match words {
+        "" => String::new(),
+        words => format!(": {}", privacy::words(words)),
+    };
+    let detail = match code {
+        Some(code) => format!("closed by the vendor with code {code}{said}"),
         None => "closed by the vendor without a code".to_owned(),
+    };
+    match closed_by_limit(code, words) {
+        true => (LostReason::Limited, detail),
+        false => (LostReason::Closed, detail),
     }
 }

@@ -9,25 +9,47 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message as Wire;
 
 use super::Session;
+use super::liveness::Liveness;
 use crate::config::EnterpriseFlag;
 use crate::event::FEED_NAME;
+use crate::feed::limits::speaks_of_limit;
 use crate::feed::sequence::Tracker;
-use crate::feed::socket::{self, Failed};
+use crate::feed::socket::{self, Failed, Refused};
 use crate::feed::{Feed, LostReason, api_key};
 use crate::normalise::Reply;
 use crate::privacy;
 
 impl<'a> Session<'a> {
+    /// Connects, authenticates and subscribes; what the vendor's answers say of its limits is noted.
     pub(super) async fn open(feed: &'a Feed) -> Result<Self, Failed> {
+        let mut session = Self::connect(feed).await?;
+        match session.subscribe().await {
+            Ok(()) => Ok(session),
+            Err((LostReason::Closed | LostReason::Broken, detail)) => {
+                let detail = format!(
+                    "{detail}, before the subscription was confirmed: that is how a limit or a refused \
+                     key may look"
+                );
+                Err((LostReason::Limited, detail))
+            }
+            Err(failed) => Err(failed),
+        }
+    }
+
+    async fn connect(feed: &'a Feed) -> Result<Self, Failed> {
         let config = &feed.config;
-        let opened = timeout(config.reply_timeout.0, socket::open(config)).await;
-        let socket = opened.map_err(|_| {
-            let waited = config.reply_timeout;
-            (
-                LostReason::Unreachable,
-                format!("{} did not answer within {waited}", config.url),
-            )
-        })??;
+        let opened = timeout(config.reply_timeout.0, socket::open(config, (feed.clock)()));
+        let socket = match opened.await {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(refused)) => return Err(judge(feed, refused)),
+            Err(_) => {
+                let waited = config.reply_timeout;
+                let detail = format!("{} did not answer within {waited}", config.url);
+                return Err((LostReason::Unreachable, detail));
+            }
+        };
+        feed.budget.answered();
+        let now = Instant::now();
         Ok(Self {
             feed,
             config,
@@ -35,14 +57,15 @@ impl<'a> Session<'a> {
             tracker: Tracker::new(config.reorder_window),
             connection: ulid::Ulid::new().to_string().into(),
             last_frame: (feed.clock)(),
-            last_turn: Instant::now(),
+            liveness: Liveness::new(config.reply_timeout.0, config.idle_timeout.0, now),
             heard_until: (feed.clock)(),
             deaf: None,
             waited: None,
+            gap_heard: false,
         })
     }
 
-    pub(super) async fn subscribe(&mut self) -> Result<(), Failed> {
+    async fn subscribe(&mut self) -> Result<(), Failed> {
         let key =
             api_key(self.config).map_err(|error| (LostReason::Credential, error.to_string()))?;
         let enterprise = match self.config.enterprise_flag {
@@ -104,19 +127,36 @@ impl<'a> Session<'a> {
     }
 }
 
+/// What it means that there is no connection, noted for every process of this address.
+fn judge(feed: &Feed, refused: Refused) -> Failed {
+    let Refused {
+        failed: (reason, detail),
+        answered,
+        retry_after,
+    } = refused;
+    if answered {
+        feed.budget.answered();
+    }
+    if let (LostReason::Limited, Some(asked)) = (reason, retry_after) {
+        feed.budget.block_for(asked);
+        let detail = format!("{detail}, and asks for {} s of silence", asked.as_secs());
+        return (reason, detail);
+    }
+    // A load balancer drops connections while it is deployed, once; a block drops each of them.
+    if reason == LostReason::Dropped && feed.budget.dropped_again() {
+        return (LostReason::Limited, format!("{detail}, again"));
+    }
+    (reason, detail)
+}
+
 pub(super) fn refusal(what: &str, reply: &Reply, refused: LostReason) -> Failed {
-    let words = reply.explanation.to_lowercase();
-    let limited = ["limit", "too many", "429", "throttl"]
-        .iter()
-        .any(|word| words.contains(word));
-    let why = match words.is_empty() {
+    let why = match reply.explanation.is_empty() {
         true => "no reason given".to_owned(),
         false => privacy::words(&reply.explanation),
     };
-    let reason = if limited {
-        LostReason::Limited
-    } else {
-        refused
+    let reason = match speaks_of_limit(&reply.explanation) {
+        true => LostReason::Limited,
+        false => refused,
     };
     (reason, format!("{what} was answered with an error: {why}"))
 }

@@ -86,6 +86,7 @@ impl Session<'_> {
     }
 
     pub(super) async fn gap(&mut self, gap: Gap) -> Result<(), Failed> {
+        self.gap_heard = true;
         self.feed.metrics.gaps.inc();
         self.feed.metrics.missing.inc_by(gap.missing);
         tracing::warn!(
