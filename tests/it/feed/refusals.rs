@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use futures_util::SinkExt;
+use onboarding_bridge::config::load_text;
 use onboarding_bridge::feed::{Heard, LostReason};
+use onboarding_bridge::reconcile::{self, ListError};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -242,4 +244,43 @@ async fn gaps_without_end_do_not_spend_the_vendors_budget() {
     }
     assert!(vendor.is_left_alone_for(Duration::from_secs(3)).await);
     assert_eq!(hearing.times(LostReason::Gap), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_403_of_the_list_is_a_refused_key_unless_it_speaks_of_a_limit() {
+    for (answer, limit) in [
+        (
+            "403 No\r\nContent-Length: 21\r\n\r\n{\"error\": \"forbidden\"}",
+            None,
+        ),
+        (
+            "403 No\r\nContent-Length: 30\r\n\r\n{\"error\": \"too many requests\"} ",
+            Some(None),
+        ),
+        (
+            "429 No\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n",
+            Some(Some(Duration::from_secs(7))),
+        ),
+        ("503 No\r\nContent-Length: 0\r\n\r\n", Some(None)),
+    ] {
+        let vendor = RawVendor::bind();
+        let list = vendor.url.replace("ws://", "http://");
+        let yaml = format!(
+            "feed: {{api_key: example}}\nreconcile: {{url: '{list}'}}\n\
+             sinks: [{{name: local, type: file, path: '-'}}]\n"
+        );
+        let file = std::path::Path::new("test.yaml");
+        let config = load_text(&yaml, file, std::iter::empty()).unwrap();
+        let answer = format!("HTTP/1.1 {answer}");
+        let (listed, ()) = tokio::join!(
+            reconcile::probe(&config.reconcile, &config.feed),
+            vendor.answer_upgrade(&answer)
+        );
+        let found = match listed {
+            Err(ListError::Limited { retry_after, .. }) => Some(retry_after),
+            Err(ListError::Refused(403)) => None,
+            other => panic!("{answer}: {other:?}"),
+        };
+        assert_eq!(found, limit, "{answer}");
+    }
 }
