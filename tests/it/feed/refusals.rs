@@ -195,7 +195,7 @@ async fn a_longer_retry_after_at_the_upgrade_is_honoured() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_opens_a_new_connection_only_where_that_is_wished_for() {
-    for (wished, lost) in [(false, 0), (true, 1)] {
+    for wished in [false, true] {
         let vendor = RawVendor::bind();
         let mut hearing = Hearing::start(
             &vendor.url,
@@ -214,8 +214,11 @@ async fn a_gap_opens_a_new_connection_only_where_that_is_wished_for() {
         // A vendor that does not answer our goodbye is waited for a second.
         let next = hearing.next_within(Duration::from_secs(3)).await;
         assert_eq!(next.is_some(), wished, "{next:?}");
-        assert_eq!(hearing.times(LostReason::Gap), lost);
         if wished {
+            assert!(
+                matches!(next, Some(Heard::Lost(LostReason::Gap, _))),
+                "{next:?}"
+            );
             vendor.subscribed().await;
             hearing.up().await;
         }
