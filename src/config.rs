@@ -74,6 +74,10 @@ pub struct FeedConfig {
     /// A sequence number may come this many frames late before it counts as missing.
     #[serde(default = "default_reorder_window")]
     pub reorder_window: u32,
+    /// Opens a new connection after a gap in the numbers, where the limits have room for two. It brings
+    /// nothing back and is deaf meanwhile; the list repairs a gap without it.
+    #[serde(default)]
+    pub reconnect_on_gap: bool,
     /// The share of the vendor's limits that this bridge may use.
     #[serde(default)]
     pub limits: LimitsConfig,

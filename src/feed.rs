@@ -10,6 +10,8 @@
 
 pub mod budget;
 mod ledger;
+pub mod limits;
+mod meter;
 pub mod sequence;
 mod session;
 mod socket;
@@ -137,6 +139,8 @@ pub enum LostReason {
     Credential,
     /// No connection: DNS, TCP, TLS, or the upgrade was refused.
     Unreachable,
+    /// The connection was taken, and dropped before the upgrade was answered.
+    Dropped,
     /// Refused in a way that looks like the vendor's limit.
     Limited,
     /// The key was refused.
@@ -151,8 +155,10 @@ pub enum LostReason {
     Closed,
     /// The connection broke.
     Broken,
-    /// Nothing came any more, not even a pong.
+    /// Nothing came any more, not even a pong, or nothing whole.
     Idle,
+    /// The numbers had a gap, and the operator wishes for a new connection then.
+    Gap,
     /// The vendor broke the WebSocket protocol, or sent a frame beyond every bound.
     Protocol,
     /// We are ending.
@@ -161,9 +167,10 @@ pub enum LostReason {
 
 impl LostReason {
     /// Every value, for metrics that must exist from the start.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Credential,
         Self::Unreachable,
+        Self::Dropped,
         Self::Limited,
         Self::Authentication,
         Self::Subscription,
@@ -172,6 +179,7 @@ impl LostReason {
         Self::Closed,
         Self::Broken,
         Self::Idle,
+        Self::Gap,
         Self::Protocol,
         Self::Shutdown,
     ];
@@ -181,6 +189,7 @@ impl LostReason {
         match self {
             Self::Credential => "credential",
             Self::Unreachable => "unreachable",
+            Self::Dropped => "dropped",
             Self::Limited => "limited",
             Self::Authentication => "authentication",
             Self::Subscription => "subscription",
@@ -189,18 +198,21 @@ impl LostReason {
             Self::Closed => "closed",
             Self::Broken => "broken",
             Self::Idle => "idle",
+            Self::Gap => "gap",
             Self::Protocol => "protocol",
             Self::Shutdown => "shutdown",
         }
     }
 
     /// What an operator should do, if there is something to do.
-    const fn advice(self) -> &'static str {
+    pub const fn advice(self) -> &'static str {
         match self {
             Self::Credential => "make feed.api_key_file readable for this process",
             Self::Authentication => "check the API key and feed.enterprise_flag",
             Self::Subscription => "ask the vendor whether this key may read the feed",
-            Self::Unreachable => "check feed.url, DNS, the network and the certificate",
+            Self::Unreachable | Self::Dropped => {
+                "check feed.url, DNS, the network and the certificate"
+            }
             Self::Limited => "look for another user of this address; the vendor limits by address",
             _ => "nothing to do: the bridge reconnects and repairs from the list",
         }

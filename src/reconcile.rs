@@ -150,9 +150,7 @@ impl Reconcile {
     }
 
     fn failed(&self, error: &ListError, backoff: &mut Backoff) -> Duration {
-        if error.is_limit() {
-            self.budget.block();
-        }
+        error.note(&self.budget);
         // Half of it fixed: a list that failed at once must not be asked for again at once.
         let wait = RETRY.0 + backoff.next(&mut rand::rng());
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);

@@ -181,7 +181,22 @@ async fn vendor_feed(config: &Config, metrics: Metrics, budget: &Arc<Budget>) ->
             if matches!(reason, LostReason::Limited) {
                 budget.block();
             }
-            Finding::bad("feed", detail, 69)
+            let advice = match reason {
+                LostReason::Limited => {
+                    let wait = budget.must_wait(1).unwrap_or_default().as_secs() + 1;
+                    format!(
+                        "; taken for the vendor's limit: the bridge with this journal and each check \
+                         are silent for {wait} s; {}",
+                        reason.advice()
+                    )
+                }
+                LostReason::Dropped => {
+                    "; if the next connection ends so too, that counts as the vendor's limit"
+                        .to_owned()
+                }
+                _ => String::new(),
+            };
+            Finding::bad("feed", detail + &advice, 69)
         }
         Err(_) => Finding::bad("feed", "no answer in time", 69),
     }
@@ -199,9 +214,7 @@ async fn vendor_list(config: &Config, budget: &Budget) -> Finding {
             Finding::good("list", format!("{users} users at {}", config.reconcile.url))
         }
         Ok(Err(error)) => {
-            if error.is_limit() {
-                budget.block();
-            }
+            error.note(budget);
             Finding::bad("list", error.to_string(), 69)
         }
         Err(_) => Finding::bad("list", "no answer in time", 69),

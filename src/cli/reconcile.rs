@@ -63,9 +63,7 @@ pub(super) async fn run(args: &Args) -> Result<(), Failed> {
     let preview = compared.map_err(|error| match error {
         PreviewError::Journal(error) => Failed::Journal(error),
         PreviewError::List(error) => {
-            if error.is_limit() {
-                budget.block();
-            }
+            error.note(&budget);
             Failed::Refused(error.to_string())
         }
     })?;

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 pub use super::ledger::Ledger;
 use super::ledger::{Page, Spending};
+use super::limits::RETRY_AFTER_MAX;
 use crate::config::LimitsConfig;
 use crate::event::Timestamp;
 
@@ -82,11 +83,34 @@ impl Budget {
             .expect("the semaphore is never closed")
     }
 
-    /// The vendor refused as it does over its limit: silence for `feed.limits.block_wait`.
+    /// The vendor refused as it does over its limit: silence for `feed.limits.block_wait`. Feed and list
+    /// may say so of one refusal: there is one wait, until the later of the two.
     pub fn block(&self) {
+        self.update(|spending, now| spending.block(now, self.block_wait));
+    }
+
+    /// As [`block`](Self::block), for at least so long: the vendor has said when it may be asked again.
+    pub fn block_for(&self, asked: Duration) {
+        let asked = i64::try_from(asked.min(RETRY_AFTER_MAX).as_nanos()).unwrap_or(i64::MAX);
+        self.update(|spending, now| spending.block(now, asked.max(self.block_wait)));
+    }
+
+    /// A connection was taken and dropped before the upgrade was answered. Whether that happened the
+    /// last time too, to any process with this ledger: then it is the limit, and there is silence.
+    pub fn dropped_again(&self) -> bool {
         self.update(|spending, now| {
-            spending.blocked_until = Some(now.saturating_add(self.block_wait));
-        });
+            let again = spending.dropped_at > spending.answered_at;
+            spending.dropped_at = Some(now);
+            if again {
+                spending.block(now, self.block_wait);
+            }
+            again
+        })
+    }
+
+    /// The vendor has answered an upgrade.
+    pub fn answered(&self) {
+        self.update(|spending, now| spending.answered_at = Some(now));
     }
 
     /// Brings the metric up to date.
@@ -159,11 +183,17 @@ impl Budget {
         spending.spent = spending.spent.split_off(&(now - MINUTE + 1));
         let future = spending.spent.split_off(&(now + 1));
         insert(&mut spending.spent, now, future.len());
-        let latest = now.saturating_add(self.block_wait);
+        let longest = spending.blocked_for.max(self.block_wait);
+        let latest = now.saturating_add(longest);
         spending.blocked_until = spending
             .blocked_until
             .filter(|until| *until > now)
             .map(|until| until.min(latest));
+        if spending.blocked_until.is_none() {
+            spending.blocked_for = 0;
+        }
+        spending.dropped_at = spending.dropped_at.map(|at| at.min(now));
+        spending.answered_at = spending.answered_at.map(|at| at.min(now));
     }
 }
 
@@ -175,123 +205,4 @@ fn insert(spent: &mut BTreeSet<i64>, now: i64, requests: usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::time::Instant;
-
-    use super::*;
-
-    /// Tokio's clock, which a test can pause, as one that also tells the time of day.
-    fn clock() -> Timestamp {
-        thread_local!(static START: Instant = Instant::now());
-        let elapsed = START.with(|start| start.elapsed()).as_nanos();
-        Timestamp(1_764_000_000_000_000_000 + i64::try_from(elapsed).unwrap())
-    }
-
-    fn with(ledger: Option<Ledger>, clock: fn() -> Timestamp) -> Arc<Budget> {
-        let limits = LimitsConfig::default();
-        let remaining = prometheus::Gauge::new("x", "x").unwrap();
-        Budget::new(&limits, ledger, remaining, clock)
-    }
-
-    fn budget() -> Arc<Budget> {
-        with(None, clock)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_vendors_limits_are_kept_in_every_minute() {
-        let budget = budget();
-        let start = Instant::now();
-        let mut times = Vec::new();
-        for requests in [3, 1, 2, 3, 4, 1, 3, 3].into_iter().cycle().take(200) {
-            budget.spend(requests).await;
-            times.extend(std::iter::repeat_n(start.elapsed(), requests));
-        }
-        for (index, from) in times.iter().enumerate() {
-            let in_minute = times
-                .iter()
-                .skip(index)
-                .take_while(|at| **at < *from + Duration::from_secs(60))
-                .count();
-            assert!(
-                in_minute <= 20,
-                "{in_minute} requests in the minute after {from:?}"
-            );
-        }
-        // And it does not dawdle: the whole share is used.
-        assert!(
-            start.elapsed() < Duration::from_secs(60) * (500 / 17 + 2),
-            "{:?}",
-            start.elapsed()
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn after_a_refusal_like_the_limit_there_is_silence() {
-        let budget = budget();
-        let start = Instant::now();
-        budget.block();
-        budget.spend(1).await;
-        assert_eq!(start.elapsed(), Duration::from_secs(120));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_process_that_is_started_again_and_again_has_one_share_and_keeps_the_silence() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = folder.path().join("journal.db");
-        let start = || with(Some(Ledger::beside(&journal)), clock);
-        let began = Instant::now();
-        for _ in 0..6 {
-            start().spend(3).await;
-        }
-        assert_eq!(began.elapsed(), Duration::ZERO);
-        assert_eq!(start().must_wait(2), None);
-        let minute = Duration::from_secs(60);
-        assert_eq!(start().must_wait(3), Some(minute));
-        start().spend(3).await;
-        assert!(began.elapsed() >= minute, "{:?}", began.elapsed());
-        start().block();
-        let silence = start().must_wait(1).unwrap();
-        assert_eq!(silence, Duration::from_secs(120));
-        tokio::time::sleep(silence).await;
-        assert_eq!(start().must_wait(20), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn two_processes_spend_from_one_share() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = folder.path().join("journal.db");
-        let [one, two] = [(); 2].map(|()| with(Some(Ledger::beside(&journal)), clock));
-        one.spend(10).await;
-        two.spend(10).await;
-        assert!(one.must_wait(1).is_some() && two.must_wait(1).is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_ledger_that_makes_no_sense_counts_as_spent_and_one_that_cannot_be_used_as_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = folder.path().join("journal.db");
-        std::fs::write(folder.path().join("journal.db.budget"), "{\"spent\":[17").unwrap();
-        let budget = with(Some(Ledger::beside(&journal)), clock);
-        assert_eq!(budget.must_wait(1), Some(Duration::from_secs(60)));
-
-        let nowhere = folder.path().join("no").join("such").join("folder");
-        let budget = with(Some(Ledger::beside(&nowhere)), clock);
-        budget.spend(20).await;
-        assert!(budget.must_wait(1).is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_clock_that_is_set_back_neither_frees_the_share_nor_locks_it_for_long() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = folder.path().join("journal.db");
-        let ahead = || Timestamp(clock().0 + 3_600_000_000_000);
-        let budget = with(Some(Ledger::beside(&journal)), ahead);
-        budget.spend(20).await;
-        budget.block();
-        let budget = with(Some(Ledger::beside(&journal)), clock);
-        let began = Instant::now();
-        budget.spend(20).await;
-        let waited = began.elapsed().as_secs();
-        assert!((120..=181).contains(&waited), "{waited} s");
-    }
-}
+mod tests;

@@ -21,6 +21,15 @@ pub(super) struct Spending {
     pub spent: BTreeSet<i64>,
     /// The vendor refused: until then there is silence.
     pub blocked_until: Option<i64>,
+    /// For how long, in nanoseconds: a clock that is set back makes it no longer.
+    #[serde(default)]
+    pub blocked_for: i64,
+    /// When a connection was dropped last before the upgrade was answered.
+    #[serde(default)]
+    pub dropped_at: Option<i64>,
+    /// When an upgrade was answered last.
+    #[serde(default)]
+    pub answered_at: Option<i64>,
 }
 
 impl Spending {
@@ -28,6 +37,16 @@ impl Spending {
     pub(super) fn merge(&mut self, other: Self) {
         self.spent.extend(other.spent);
         self.blocked_until = self.blocked_until.max(other.blocked_until);
+        self.blocked_for = self.blocked_for.max(other.blocked_for);
+        self.dropped_at = self.dropped_at.max(other.dropped_at);
+        self.answered_at = self.answered_at.max(other.answered_at);
+    }
+
+    /// There is silence for so long from now, or for as long as there is already.
+    pub(super) fn block(&mut self, now: i64, span: i64) {
+        let until = now.saturating_add(span);
+        self.blocked_until = self.blocked_until.max(Some(until));
+        self.blocked_for = self.blocked_for.max(span);
     }
 }
 

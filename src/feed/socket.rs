@@ -1,90 +1,151 @@
 //! The WebSocket itself: TCP, TLS, upgrade. The only file that makes connections to the feed.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::http::{Response, Uri};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_with_config};
 
 use super::LostReason;
+use super::limits::{refused_by_limit, retry_after};
+use super::meter::Metered;
 use crate::config::FeedConfig;
+use crate::event::Timestamp;
 
 /// A frame beyond this multiple of `max_frame_bytes` ends the connection; up to it, a long message
 /// is read to its end and set aside.
 const HARD_FRAME_FACTOR: usize = 16;
 
-pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+/// So many bytes of ours wait for a vendor that does not read; it may ping meanwhile, and each ping asks
+/// for a pong. More than the library's buffer of 128 KiB.
+const WRITE_BUFFER_MAX: usize = 256 * 1024;
+
+pub(super) type Socket = WebSocketStream<Metered<MaybeTlsStream<TcpStream>>>;
 
 /// What went wrong, in our words.
 pub(super) type Failed = (LostReason, String);
 
+/// Why there is no connection.
+pub(super) struct Refused {
+    pub failed: Failed,
+    /// The vendor answered the upgrade, with something else than yes.
+    pub answered: bool,
+    /// For how long it asks for silence.
+    pub retry_after: Option<Duration>,
+}
+
+impl From<Failed> for Refused {
+    fn from(failed: Failed) -> Self {
+        Self {
+            failed,
+            answered: false,
+            retry_after: None,
+        }
+    }
+}
+
 /// Opens the connection; the caller bounds the time.
-pub(super) async fn open(config: &FeedConfig) -> Result<Socket, Failed> {
-    let unreachable = |reason: &dyn std::fmt::Display| {
-        (
-            LostReason::Unreachable,
-            format!("cannot reach {}: {reason}", config.url),
-        )
-    };
-    let request = config
-        .url
-        .as_str()
-        .into_client_request()
-        .map_err(|error| unreachable(&error))?;
-    let host = request
-        .uri()
-        .host()
-        .unwrap_or_default()
-        .trim_matches(['[', ']'])
-        .to_owned();
-    let secure = request.uri().scheme_str() == Some("wss");
-    let port = request
-        .uri()
-        .port_u16()
-        .unwrap_or(if secure { 443 } else { 80 });
-    let connector = if secure {
-        let tls = tls(config.ca_file.as_deref()).map_err(|error| unreachable(&error))?;
-        Connector::Rustls(tls)
-    } else {
-        Connector::Plain
-    };
-    let stream = TcpStream::connect((host, port))
-        .await
-        .map_err(|error| unreachable(&error))?;
-    stream
-        .set_nodelay(true)
-        .map_err(|error| unreachable(&error))?;
+pub(super) async fn open(config: &FeedConfig, now: Timestamp) -> Result<Socket, Refused> {
+    let request = config.url.as_str().into_client_request();
+    let request = request.map_err(|error| unreachable(config, &error))?;
+    let stream = stream(config, request.uri()).await?;
     let frame = usize::try_from(config.max_frame_bytes.0).unwrap_or(usize::MAX);
     let hard = frame.saturating_mul(HARD_FRAME_FACTOR);
     let limits = WebSocketConfig::default()
         .max_message_size(Some(hard))
-        .max_frame_size(Some(hard));
-    match client_async_tls_with_config(request, stream, Some(limits), Some(connector)).await {
+        .max_frame_size(Some(hard))
+        .max_write_buffer_size(WRITE_BUFFER_MAX);
+    match client_async_with_config(request, Metered::new(stream), Some(limits)).await {
         Ok((socket, _)) => Ok(socket),
-        Err(Error::Http(response)) => {
-            let status = response.status();
-            let reason = match status.as_u16() {
-                429 | 403 | 503 => LostReason::Limited,
-                401 => LostReason::Authentication,
-                _ => LostReason::Unreachable,
-            };
-            Err((reason, format!("the upgrade was answered with {status}")))
-        }
-        Err(error) => Err(unreachable(&error)),
+        Err(Error::Http(response)) => Err(refused(&response.map(drop), now)),
+        Err(Error::Protocol(ProtocolError::HandshakeIncomplete)) => Err(dropped(config).into()),
+        Err(Error::Io(error)) if is_drop(&error) => Err(dropped(config).into()),
+        Err(error) => Err(unreachable(config, &error).into()),
     }
+}
+
+/// TCP, and TLS where the address asks for it.
+async fn stream(config: &FeedConfig, uri: &Uri) -> Result<MaybeTlsStream<TcpStream>, Failed> {
+    let secure = uri.scheme_str() == Some("wss");
+    let host = uri.host().unwrap_or_default();
+    let host = host.trim_matches(['[', ']']).to_owned();
+    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let tcp = TcpStream::connect((host.as_str(), port)).await;
+    let tcp = tcp.map_err(|error| unreachable(config, &error))?;
+    tcp.set_nodelay(true)
+        .map_err(|error| unreachable(config, &error))?;
+    if !secure {
+        return Ok(MaybeTlsStream::Plain(tcp));
+    }
+    let tls = tls(config.ca_file.as_deref()).map_err(|error| unreachable(config, &error))?;
+    let name = ServerName::try_from(host).map_err(|error| unreachable(config, &error))?;
+    match TlsConnector::from(tls).connect(name, tcp).await {
+        Ok(stream) => Ok(MaybeTlsStream::Rustls(stream)),
+        Err(error) if is_drop(&error) => Err(dropped(config)),
+        Err(error) => Err(unreachable(config, &error)),
+    }
+}
+
+/// An answer to the upgrade that is not a WebSocket.
+fn refused(response: &Response<()>, now: Timestamp) -> Refused {
+    let status = response.status();
+    let reason = match status.as_u16() {
+        status if refused_by_limit(status) => LostReason::Limited,
+        401 => LostReason::Authentication,
+        _ => LostReason::Unreachable,
+    };
+    let asked = response.headers().get("retry-after");
+    let asked = asked.and_then(|value| value.to_str().ok());
+    Refused {
+        failed: (reason, format!("the upgrade was answered with {status}")),
+        answered: true,
+        retry_after: asked.and_then(|value| retry_after(value, now)),
+    }
+}
+
+/// Whether the other side ended a connection that it had taken.
+fn is_drop(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    )
+}
+
+fn unreachable(config: &FeedConfig, reason: &dyn std::fmt::Display) -> Failed {
+    let detail = format!("cannot reach {}: {reason}", config.url);
+    (LostReason::Unreachable, detail)
+}
+
+fn dropped(config: &FeedConfig) -> Failed {
+    let detail = format!(
+        "{} took the connection and dropped it before it answered the upgrade",
+        config.url
+    );
+    (LostReason::Dropped, detail)
 }
 
 /// What an error of an open connection means.
 pub(super) fn failed(error: &Error) -> Failed {
     let reason = match error {
         Error::ConnectionClosed | Error::AlreadyClosed => LostReason::Closed,
-        Error::Io(_) | Error::Tls(_) => LostReason::Broken,
+        Error::Protocol(ProtocolError::SendAfterClosing) => LostReason::Closed,
+        Error::Io(_)
+        | Error::Tls(_)
+        | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => LostReason::Broken,
         _ => LostReason::Protocol,
     };
     // Never the error's own words for a message: they might quote it.

@@ -5,16 +5,21 @@
 
 use std::fmt;
 use std::io::BufReader;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use tokio::sync::mpsc;
-use ureq::Agent;
+use ureq::http::Response;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Body};
 
 use super::Listed;
 use crate::config::ReconcileConfig;
+use crate::event::Timestamp;
+use crate::feed::budget::Budget;
+use crate::feed::limits;
 use crate::normalise;
 
 /// Path of the list below `reconcile.url`.
@@ -22,6 +27,9 @@ const PATH: &str = "/v1/enterprise/users";
 
 /// The whole list may take this many times `reconcile.timeout`.
 const BODY_TIMEOUT_FACTOR: u32 = 20;
+
+/// So much of the text of a refusal is read.
+const ERROR_BYTES: u64 = 4 * 1024;
 
 /// Why there is no list.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +41,13 @@ pub enum ListError {
     #[error("the vendor refuses the API key for the list ({0}); check the key")]
     Refused(u16),
     /// Refused in a way that looks like the vendor's limit.
-    #[error("the vendor answered {0}, as it does over its limit or in maintenance")]
-    Limited(u16),
+    #[error("the vendor answered {status}, as it does over its limit or in maintenance")]
+    Limited {
+        /// With this status.
+        status: u16,
+        /// For how long it asks for silence.
+        retry_after: Option<Duration>,
+    },
     /// Another status.
     #[error("the vendor answered {0}")]
     Status(u16),
@@ -55,9 +68,11 @@ pub enum ListError {
 }
 
 impl ListError {
-    /// Whether silence is asked for.
-    pub const fn is_limit(&self) -> bool {
-        matches!(self, Self::Limited(_))
+    /// Notes the silence that is asked for, if this looks like the vendor's limit.
+    pub fn note(&self, budget: &Budget) {
+        if let Self::Limited { retry_after, .. } = self {
+            budget.block_for(retry_after.unwrap_or_default());
+        }
     }
 }
 
@@ -81,9 +96,7 @@ pub(super) fn read(
         .map_err(|error| unreachable(error.to_string()))?;
     match response.status().as_u16() {
         200 => {}
-        status @ (401 | 403) => return Err(ListError::Refused(status)),
-        status @ (429 | 503) => return Err(ListError::Limited(status)),
-        status => return Err(ListError::Status(status)),
+        status => return Err(refused(status, &mut response)),
     }
     let reader = BufReader::with_capacity(64 * 1024, response.body_mut().as_reader());
     let mut json = serde_json::Deserializer::from_reader(reader);
@@ -103,6 +116,29 @@ pub(super) fn read(
     read.map_err(body)?;
     json.end().map_err(body)?;
     Ok(outcome.complete)
+}
+
+/// An answer that is no list. A 403 is documented as a key without the right, so it is the limit only
+/// where it says so.
+fn refused(status: u16, response: &mut Response<Body>) -> ListError {
+    let asked = response.headers().get("retry-after");
+    let asked = asked.and_then(|value| value.to_str().ok());
+    let retry_after = asked.and_then(|value| limits::retry_after(value, Timestamp::now()));
+    let body = response.body_mut().with_config().limit(ERROR_BYTES);
+    match status {
+        429 | 503 => ListError::Limited {
+            status,
+            retry_after,
+        },
+        403 if limits::speaks_of_limit(&body.read_to_string().unwrap_or_default()) => {
+            ListError::Limited {
+                status,
+                retry_after,
+            }
+        }
+        401 | 403 => ListError::Refused(status),
+        status => ListError::Status(status),
+    }
 }
 
 /// Where the error is and of which kind; not serde's own words, which may quote a value.

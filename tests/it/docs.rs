@@ -108,6 +108,27 @@ fn every_test_that_a_document_names_exists() {
 }
 
 #[test]
+fn each_of_the_thirty_points_of_the_vendors_feed_names_a_test() {
+    let (code, document) = (sources(), read("docs/protocol.md"));
+    let numbered = |line: &&str| {
+        let number = line
+            .split_once(". **")
+            .and_then(|(number, _)| number.parse::<usize>().ok());
+        number.is_some()
+    };
+    let points: Vec<&str> = document.lines().filter(numbered).collect();
+    assert_eq!(points.len(), 30);
+    for (point, number) in points.into_iter().zip(1..) {
+        assert!(point.starts_with(&format!("{number}. **")), "{point}");
+        let is_test = |name: &&str| code.contains(&format!("fn {name}("));
+        assert!(
+            text::cited(point).any(|name| is_test(&name)),
+            "no test: {point}"
+        );
+    }
+}
+
+#[test]
 fn every_module_says_what_it_is() {
     let modules = text::files(&["rs"]);
     let is_tests = |path: &str| path.ends_with("/tests.rs") || path.contains("/tests/");

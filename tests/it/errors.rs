@@ -5,6 +5,7 @@ mod commands;
 mod configuration;
 mod disk;
 mod halted;
+mod limits;
 mod sinks;
 mod vendor;
 

@@ -4,8 +4,10 @@
 mod budget;
 mod frames;
 mod list;
+mod liveness;
 mod lost;
 mod numbers;
+mod refusals;
 
 use onboarding_bridge::simulator::Options;
 use serde_json::Value;

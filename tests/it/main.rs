@@ -15,6 +15,7 @@ mod journal;
 mod kafka;
 mod letters;
 mod nats;
+mod oddities;
 mod outage;
 mod privacy;
 mod restart;

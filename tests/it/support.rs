@@ -4,12 +4,14 @@ pub(crate) mod beds;
 pub(crate) mod bridge;
 pub(crate) mod course;
 pub(crate) mod disk;
+pub(crate) mod hearing;
 pub(crate) mod journals;
 pub(crate) mod kafka_admin;
 pub(crate) mod line;
 pub(crate) mod oracle;
 pub(crate) mod patient;
 pub(crate) mod proxy;
+pub(crate) mod raw_vendor;
 pub(crate) mod records;
 pub(crate) mod told;
 

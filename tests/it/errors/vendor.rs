@@ -134,13 +134,14 @@ async fn a_refusal_that_looks_like_the_limit_is_followed_by_silence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vendor_that_is_away_is_waited_for() {
-    let line = Line::start(Options::for_tests(), "", "").await;
+    let line = Line::start(Options::for_tests(), "limits: {block_wait: 2s}", "").await;
     line.bridge.wait_ready();
     line.listed("success", 1.0);
     line.control.set_down(true).await;
     line.control.step(30).await;
-    eventually("an attempt that reaches nobody", || {
-        (line.lost("unreachable") >= 1.0).then_some(())
+    // Taken and dropped: once that is a load balancer, twice in a row it may be the limit.
+    eventually("two attempts that are dropped", || {
+        (line.lost("dropped") == 1.0 && line.lost("limited") >= 1.0).then_some(())
     });
     assert_eq!(
         (line.bridge.get("/livez").0, line.bridge.get("/readyz").0),

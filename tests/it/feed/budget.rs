@@ -11,7 +11,7 @@ use crate::support::bridge::{Bridge, command, config, file_sink};
 #[allow(clippy::disallowed_methods, reason = "a knob of this test alone")]
 fn crashes() -> u32 {
     let crashes = std::env::var("CRASHES").ok();
-    crashes.map_or(60, |crashes| crashes.parse().unwrap())
+    crashes.map_or(250, |crashes| crashes.parse().unwrap())
 }
 
 /// A vendor that enforces its limits, and a configuration for it in a folder.
