@@ -158,13 +158,15 @@ pub enum LostReason {
     Idle,
     /// The vendor broke the WebSocket protocol, or sent a frame beyond every bound.
     Protocol,
+    /// It looked alive, and told nothing of what the list shows.
+    Silence,
     /// We are ending.
     Shutdown,
 }
 
 impl LostReason {
     /// Every value, for metrics that must exist from the start.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Credential,
         Self::Unreachable,
         Self::Limited,
@@ -176,6 +178,7 @@ impl LostReason {
         Self::Broken,
         Self::Idle,
         Self::Protocol,
+        Self::Silence,
         Self::Shutdown,
     ];
 
@@ -193,6 +196,7 @@ impl LostReason {
             Self::Broken => "broken",
             Self::Idle => "idle",
             Self::Protocol => "protocol",
+            Self::Silence => "silence",
             Self::Shutdown => "shutdown",
         }
     }
@@ -247,6 +251,8 @@ pub struct Feed {
     /// Since when the socket is not read, while that lasts longer than the idle timeout: said here,
     /// because whoever listens to `heard` is what we wait for.
     pub deaf: watch::Sender<Option<Timestamp>>,
+    /// Each new number asks for the connection to be given up and renewed.
+    pub renew: watch::Receiver<u64>,
     /// When to end.
     pub stop: Stop,
     /// The clock.

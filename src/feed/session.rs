@@ -187,6 +187,9 @@ impl<'a> Session<'a> {
         let mut pings = interval_at(Instant::now() + every, every);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stop = self.feed.stop.clone();
+        let mut renew = self.feed.renew.clone();
+        // What was said of an earlier connection is done with.
+        renew.mark_unchanged();
         loop {
             let idle = self.last_turn + self.config.idle_timeout.0;
             let gap_due = self.gap_due();
@@ -203,6 +206,10 @@ impl<'a> Session<'a> {
                     Ok(_) => Ok(()),
                     Err(failed) => Err(failed),
                 },
+                Ok(()) = renew.changed() => {
+                    let detail = "the list shows what the feed did not tell".to_owned();
+                    Err((LostReason::Silence, detail))
+                }
                 () = sleep_until(idle) => {
                     let idle = self.config.idle_timeout;
                     Err((LostReason::Idle, format!("no frame of any kind for {idle}")))

@@ -132,7 +132,7 @@ impl World {
         format!(
             "feed:\n  url: {vendor}\n  api_key: {EXAMPLE_KEY}\n  ping_interval: 2s\n  \
              idle_timeout: 6s\n  limits: {{requests_per_minute: 40, connections: 10}}\n\
-             reconcile:\n  url: {}\njournal:\n  path: {}\n  max_bytes: 16GiB\n\
+             reconcile:\n  url: {}\n  read_after_write: 1s\njournal:\n  path: {}\n  max_bytes: 16GiB\n\
              admin:\n  listen: 127.0.0.1:{}\nsinks:\n  \
              - {{name: kafka, type: kafka, brokers: [{kafka}], topic: {TOPIC}, settle: {settle}, \
              exactly_once: {}}}\n  \

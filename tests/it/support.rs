@@ -7,6 +7,7 @@ pub(crate) mod disk;
 pub(crate) mod journals;
 pub(crate) mod kafka_admin;
 pub(crate) mod line;
+pub(crate) mod list_server;
 pub(crate) mod oracle;
 pub(crate) mod patient;
 pub(crate) mod proxy;
