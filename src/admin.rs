@@ -19,6 +19,7 @@ use crate::event::Timestamp;
 use crate::feed::budget::Budget;
 use crate::journal::{Blocked, Handle, JournalError, Window};
 use crate::metrics::Metrics;
+use crate::reconcile::{LastList, Reports};
 
 /// Blind windows that `/status` shows.
 const WINDOWS_SHOWN: usize = 10;
@@ -41,6 +42,7 @@ pub struct Status {
     journal: Handle,
     sinks: Vec<Arc<SinkStatus>>,
     budget: Arc<Budget>,
+    lists: Reports,
     clock: fn() -> Timestamp,
 }
 
@@ -57,6 +59,8 @@ pub struct Report {
     pub journal: JournalReport,
     /// Each sink.
     pub sinks: Vec<SinkReport>,
+    /// The vendor's list.
+    pub reconcile: ReconcileReport,
 }
 
 /// Whether the bridge does what it is there for, or has done so once.
@@ -77,6 +81,13 @@ pub struct FeedReport {
     pub connects: u64,
     /// The newest spans in which it was not heard, newest first.
     pub blind_windows: Vec<Window>,
+}
+
+/// The vendor's list in `/status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReconcileReport {
+    /// What became of the last list; null before the first.
+    pub last_list: Option<LastList>,
 }
 
 /// The journal in `/status`.
@@ -101,6 +112,7 @@ impl Status {
         journal: Handle,
         sinks: Vec<Arc<SinkStatus>>,
         budget: Arc<Budget>,
+        lists: Reports,
         clock: fn() -> Timestamp,
     ) -> Self {
         Self {
@@ -108,6 +120,7 @@ impl Status {
             journal,
             sinks,
             budget,
+            lists,
             clock,
         }
     }
@@ -139,6 +152,9 @@ impl Status {
                 blocked: self.journal.blocked().borrow().map(Blocked::as_str),
             },
             sinks: self.sinks.iter().map(|sink| sink.report()).collect(),
+            reconcile: ReconcileReport {
+                last_list: self.lists.last(),
+            },
         })
     }
 

@@ -137,9 +137,21 @@ pub struct ReconcileConfig {
     /// A list that lacks a larger share of the known users removes nobody and raises an alarm.
     #[serde(default = "default_removed_share")]
     pub max_removed_share: f64,
+    /// The list may be so long behind the feed: what was heard this shortly before it was asked for is
+    /// not overruled by it, and another list is asked for after this time. 0: it is never behind.
+    #[serde(default = "seconds::<10>")]
+    pub read_after_write: Span,
+    /// The feed must tell within this time of a registration or a change of `status` or `requirements`
+    /// that a list showed first; otherwise it was silent: a blind window, and where it told of nobody, a
+    /// new connection. 0: nothing is concluded.
+    #[serde(default = "seconds::<30>")]
+    pub silence_grace: Span,
     /// Longest wait for a connection, and for the answer; the whole list may take 20 times as long.
     #[serde(default = "seconds::<30>")]
     pub timeout: Span,
+    /// A longer list, after decompression, is not read to its end.
+    #[serde(default = "gibibytes::<4>")]
+    pub max_bytes: Size,
     /// PEM file of certificate authorities to trust instead of the built-in public ones.
     pub ca_file: Option<PathBuf>,
     /// Allows plain `http://` to another machine.

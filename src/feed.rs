@@ -161,13 +161,15 @@ pub enum LostReason {
     Gap,
     /// The vendor broke the WebSocket protocol, or sent a frame beyond every bound.
     Protocol,
+    /// It looked alive, and told nothing of what the list shows.
+    Silence,
     /// We are ending.
     Shutdown,
 }
 
 impl LostReason {
     /// Every value, for metrics that must exist from the start.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Credential,
         Self::Unreachable,
         Self::Dropped,
@@ -181,6 +183,7 @@ impl LostReason {
         Self::Idle,
         Self::Gap,
         Self::Protocol,
+        Self::Silence,
         Self::Shutdown,
     ];
 
@@ -200,6 +203,7 @@ impl LostReason {
             Self::Idle => "idle",
             Self::Gap => "gap",
             Self::Protocol => "protocol",
+            Self::Silence => "silence",
             Self::Shutdown => "shutdown",
         }
     }
@@ -256,6 +260,8 @@ pub struct Feed {
     /// Since when the socket is not read, while that lasts longer than the idle timeout: said here,
     /// because whoever listens to `heard` is what we wait for.
     pub deaf: watch::Sender<Option<Timestamp>>,
+    /// Each new number asks for the connection to be given up and renewed.
+    pub renew: watch::Receiver<u64>,
     /// When to end.
     pub stop: Stop,
     /// The clock.

@@ -3,33 +3,55 @@
 //! One task decides for both, so that a user's events have one order. It never waits for a broker:
 //! only for room in the journal.
 
+mod absent;
 mod blind;
+mod deaf;
+mod doubled;
+mod fresh;
 mod listing;
 mod place;
+mod silence;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::{Config, FirstStart};
+use crate::config::Config;
 use crate::event::{Event, Record, Timestamp};
 use crate::failpoint::{self, Point};
 use crate::feed::{Heard, Message, Rejected};
-use crate::journal::{
-    Appender, Beside, DeadLetter, Entry, Found, Handle, JournalError, Users, WindowChange,
-};
+use crate::journal::{Appender, Beside, DeadLetter, Entry, Found, Handle, JournalError, Users};
 use crate::metrics::Metrics;
 use crate::privacy::{Privacy, is_telling_name};
-use crate::reconcile::{Asker, Listed};
+use crate::reconcile::{Asker, Listed, Reports};
 use crate::shutdown::Stop;
 use crate::state::{Compared, DigestKey, Source, UserKey, UserState, compare};
-use blind::Delay;
-use listing::Listing;
+use blind::{Delay, Unheard};
+use listing::Lists;
 use place::Room;
+use silence::Silence;
 
 /// Names of unknown fields that are said aloud, once each; further ones are only counted.
 const UNKNOWN_NAMES_MAX: usize = 100;
+
+/// So often is looked for what is due by the clock.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How ingest is tied to those who speak with the vendor.
+#[derive(Debug)]
+pub struct Ties {
+    /// Since when the feed is not read, by its own word.
+    pub deaf: watch::Receiver<Option<Timestamp>>,
+    /// Each new number asks the feed to give up its connection and take a new one.
+    pub renew: watch::Sender<u64>,
+    /// Who is asked for a list.
+    pub asker: Asker,
+    /// Where the last list is shown.
+    pub reports: Reports,
+}
 
 /// Everything that ingest works with.
 #[derive(Debug)]
@@ -40,17 +62,17 @@ pub struct Ingest {
     key: DigestKey,
     privacy: Privacy,
     asker: Asker,
+    renew: watch::Sender<u64>,
     metrics: Metrics,
     stop: Stop,
     clock: fn() -> Timestamp,
-    /// What the first list does, while there was none.
-    first_list: Option<FirstStart>,
-    max_removed_share: f64,
-    /// Since when the feed is not heard.
-    blind_since: Option<Timestamp>,
+    /// From when the window of the start begins, if none is open from before.
+    starts: Option<Timestamp>,
+    unheard: Unheard,
     delay: Delay,
     unknown_names: BTreeSet<String>,
-    listing: Option<Listing>,
+    lists: Lists,
+    silence: Silence,
     /// Whether the journal has room, and what was done where it had none.
     room: Room,
 }
@@ -69,32 +91,37 @@ impl Ingest {
         journal: &Handle,
         found: &Found,
         config: &Config,
-        deaf: watch::Receiver<Option<Timestamp>>,
         privacy: Privacy,
-        asker: Asker,
+        ties: Ties,
         metrics: &Metrics,
         stop: Stop,
         clock: fn() -> Timestamp,
     ) -> Result<Self, JournalError> {
-        let last = journal.reader()?.last_of_feed()?;
-        let delay = last.map(|(sent_at, received_at)| Delay::of(sent_at, received_at));
+        let reader = journal.reader()?;
+        let delay = reader.last_of_feed()?;
+        let delay = delay.map(|(sent_at, received_at)| Delay::of(sent_at, received_at));
+        let now = clock();
+        let mut unheard = Unheard::default();
+        // The clock may have been set back since.
+        unheard.begins(found.last_written.map_or(now, |at| at.min(now)));
         Ok(Self {
             users: Users::new(journal)?,
+            lists: Lists::new(&reader, found, &appender, config, now, ties.reports)?,
+            starts: deaf::starts(&reader, found.last_written, now)?,
             appender,
             journal: journal.clone(),
             key: found.digest_key.clone(),
             privacy,
-            asker,
+            asker: ties.asker,
+            renew: ties.renew,
             metrics: metrics.clone(),
             stop,
             clock,
-            first_list: (!found.first_list_done).then_some(config.reconcile.first_start),
-            max_removed_share: config.reconcile.max_removed_share,
-            blind_since: Some(found.last_written.unwrap_or_else(clock)),
+            unheard,
             delay: delay.unwrap_or_default(),
             unknown_names: BTreeSet::new(),
-            listing: None,
-            room: Room::new(config.journal.when_full, journal.blocked(), deaf),
+            silence: Silence::new(config.reconcile.silence_grace.0),
+            room: Room::new(config.journal.when_full, journal.blocked(), ties.deaf),
         })
     }
 
@@ -107,10 +134,11 @@ impl Ingest {
         mut heard: mpsc::Receiver<Heard>,
         mut listed: mpsc::Receiver<Listed>,
     ) -> Result<(), JournalError> {
-        let from = self.blind_since.unwrap_or_else(self.clock);
-        self.window(from, None, "start", 0).await?;
+        self.started().await?;
         let stop = self.stop.clone();
         let mut beside = self.journal.beside();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let work = async {
             loop {
                 tokio::select! {
@@ -119,7 +147,11 @@ impl Ingest {
                         Some(next) => self.heard(next).await?,
                         None => return Ok(()),
                     },
-                    Some(next) = listed.recv() => self.listed(next).await?,
+                    Some(next) = listed.recv(), if self.lists.take_more() => {
+                        self.listed(next).await?;
+                    }
+                    () = self.lists.turn_is_due() => self.turn().await?,
+                    _ = ticks.tick() => self.tick().await?,
                     () = self.room.is_back() => self.hears_again().await?,
                 }
             }
@@ -135,31 +167,10 @@ impl Ingest {
         match heard {
             Heard::Event(message) => self.message(*message).await,
             Heard::Rejected(rejected) => self.rejected(rejected).await,
-            Heard::Up(at) => {
-                if let Some(since) = self.blind_since.take() {
-                    self.metrics
-                        .feed
-                        .blind_seconds
-                        .inc_by(at.seconds_since(since).max(0.0));
-                }
-                self.room.windows_are_closed();
-                self.journal.window(WindowChange::Close { to: at }).await?;
-                self.asker.ask();
-                Ok(())
-            }
+            Heard::Up(at) => self.up(at).await,
             Heard::Deaf { from, to } => self.was_deaf(from, to).await,
-            Heard::Gap(gap) => {
-                let blind = gap.to.seconds_since(gap.from).max(0.0);
-                self.metrics.feed.blind_seconds.inc_by(blind);
-                self.window(gap.from, Some(gap.to), "gap", gap.missing)
-                    .await?;
-                self.asker.ask();
-                Ok(())
-            }
-            Heard::Lost(reason, last_frame) => {
-                self.blind_since = Some(last_frame);
-                self.window(last_frame, None, reason.as_str(), 0).await
-            }
+            Heard::Gap(gap) => self.gap(&gap).await,
+            Heard::Lost(reason, last_frame) => self.lost(reason, last_frame).await,
         }
     }
 
@@ -172,6 +183,7 @@ impl Ingest {
             room,
         } = message;
         failpoint::reach(Point::Received);
+        self.silence.told();
         self.unknown(unknown);
         if let Some((_, sent_at)) = &observation.sent_at {
             self.delay = Delay::of(*sent_at, received_at);
@@ -231,6 +243,7 @@ impl Ingest {
 
     async fn rejected(&mut self, rejected: Rejected) -> Result<(), JournalError> {
         let reason = rejected.reason.as_str();
+        self.silence.rejected();
         self.metrics
             .normalise
             .rejected
@@ -279,24 +292,6 @@ impl Ingest {
                 );
             }
         }
-    }
-
-    /// Opens a window from where we know that nothing was missed.
-    async fn window(
-        &mut self,
-        from: Timestamp,
-        to: Option<Timestamp>,
-        reason: &'static str,
-        missing: u64,
-    ) -> Result<(), JournalError> {
-        self.journal
-            .window(WindowChange::Open {
-                from: self.delay.before(from),
-                to,
-                reason,
-                missing,
-            })
-            .await
     }
 }
 

@@ -13,6 +13,7 @@ use crate::event::{EventType, Origin};
 use crate::feed::{FrameKind, LostReason};
 use crate::journal::Blocked;
 use crate::normalise::Reason;
+use crate::reconcile::Outcome;
 use crate::sink::ErrorClass;
 
 mod sinks;
@@ -99,7 +100,15 @@ pub struct Metrics {
 }
 
 /// How a reconcile ended; the value of the label `outcome`.
-pub const RECONCILE_OUTCOMES: [&str; 3] = ["success", "failed", "refused"];
+pub const RECONCILE_OUTCOMES: [&str; Outcome::ALL.len()] = {
+    let [success, failed, refused, undecided] = Outcome::ALL;
+    [
+        success.as_str(),
+        failed.as_str(),
+        refused.as_str(),
+        undecided.as_str(),
+    ]
+};
 
 /// Why a record became a dead letter on its way to a sink; frames have [`Reason`].
 pub const REASON_SINK: &str = "sink";
@@ -276,7 +285,7 @@ fn feed(make: &Maker) -> FeedMetrics {
         ),
         blind_seconds: make.add(prometheus::Counter::new(
             "feed_blind_seconds_total",
-            "Seconds in which the feed was not heard",
+            "Seconds in which the feed was not heard, counted while they last",
         )),
         request_budget: make.float(
             "feed_request_budget_remaining",

@@ -4,8 +4,12 @@
 //! is for ingest to find: here nothing is compared and nothing is written. At most one list is
 //! fetched at a time, inside the vendor's budget.
 
+mod entry;
 mod list;
+mod meter;
 mod preview;
+mod report;
+pub mod seen;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +27,7 @@ use crate::shutdown::Stop;
 
 pub use list::ListError;
 pub use preview::{Preview, PreviewError, preview};
+pub use report::{LastList, Outcome, Reports};
 
 /// So many removals are believed whatever the share, unless the list is empty.
 const REMOVED_BELIEVED: usize = 5;
@@ -42,6 +47,13 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs
 /// Requests for a list that come within this time of each other share one.
 const GATHER: Duration = Duration::from_millis(200);
 
+/// Wait after a refused key, whoever asks meanwhile: an operator must mend it, and each try costs a
+/// request.
+const REFUSED_KEY_WAIT: Duration = Duration::from_secs(120);
+
+/// Batches of users that may wait for ingest.
+pub const LISTED_QUEUE: usize = 16;
+
 /// What reconcile tells ingest of one list.
 #[derive(Debug)]
 pub enum Listed {
@@ -52,15 +64,18 @@ pub enum Listed {
         /// Ingest answers once it has noted how far it has come; only then is the list asked for.
         noted: oneshot::Sender<()>,
     },
-    /// One user.
-    User(Box<Observation>),
+    /// Some users.
+    Users(Vec<Observation>),
     /// The list has ended; `complete` is false where an entry could not be read.
     End {
         /// Whether the list was read to its end, every entry of it.
         complete: bool,
     },
-    /// The list broke off; what came of it is still true.
-    Failed,
+    /// There is no list, or it broke off; what came of it is still true.
+    Failed {
+        /// Why; it quotes nothing of what the vendor said.
+        why: String,
+    },
 }
 
 /// Asks for a list; cheap to clone.
@@ -100,24 +115,32 @@ impl Reconcile {
     pub async fn run(self) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut next = Instant::now() + self.config.interval.0;
+        let mut not_before = Instant::now();
         loop {
             tokio::select! {
                 () = self.asker.0.notified() => {}
                 () = sleep_until(next) => {}
                 () = self.stop.draining() => return,
             }
+            let fetch = async {
+                sleep_until(not_before).await;
+                self.fetch().await
+            };
             let fetched = tokio::select! {
-                fetched = self.fetch() => fetched,
+                fetched = fetch => fetched,
                 () = self.stop.draining() => return,
             };
             next = Instant::now()
-                + match fetched {
+                + match &fetched {
                     Ok(()) => {
                         backoff.reset();
                         self.config.interval.0
                     }
-                    Err(error) => self.failed(&error, &mut backoff),
+                    Err(error) => self.failed(error, &mut backoff),
                 };
+            if fetched.is_err_and(|error| error.is_refusal()) {
+                not_before = next;
+            }
         }
     }
 
@@ -143,7 +166,8 @@ impl Reconcile {
         match outcome {
             Ok(complete) => tell(Listed::End { complete }).await,
             Err(error) => {
-                tell(Listed::Failed).await?;
+                let why = error.to_string();
+                tell(Listed::Failed { why }).await?;
                 Err(error)
             }
         }
@@ -152,9 +176,18 @@ impl Reconcile {
     fn failed(&self, error: &ListError, backoff: &mut Backoff) -> Duration {
         error.note(&self.budget);
         // Half of it fixed: a list that failed at once must not be asked for again at once.
-        let wait = RETRY.0 + backoff.next(&mut rand::rng());
+        let least = if error.is_refusal() {
+            REFUSED_KEY_WAIT
+        } else {
+            RETRY.0
+        };
+        let wait = least + backoff.next(&mut rand::rng());
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        tracing::warn!(%error, wait_ms, "the list could not be read; what was not heard is not repaired yet");
+        if error.is_refusal() {
+            tracing::error!(%error, wait_ms, "the list is refused; what is not heard cannot be repaired");
+        } else {
+            tracing::warn!(%error, wait_ms, "the list could not be read; what was not heard is not repaired yet");
+        }
         wait
     }
 }
@@ -165,12 +198,14 @@ impl Reconcile {
 /// [`ListError`].
 pub async fn probe(config: &ReconcileConfig, feed: &FeedConfig) -> Result<usize, ListError> {
     let key = api_key(feed).map_err(|error| ListError::Credential(error.to_string()))?;
-    let (listed, mut users) = mpsc::channel(64);
+    let (listed, mut users) = mpsc::channel(LISTED_QUEUE);
     let config = config.clone();
     let reading = tokio::task::spawn_blocking(move || list::read(&config, &key, &listed));
     let mut count = 0;
     while let Some(listed) = users.recv().await {
-        count += usize::from(matches!(listed, Listed::User(_)));
+        if let Listed::Users(users) = listed {
+            count += users.len();
+        }
     }
     reading
         .await

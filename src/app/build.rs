@@ -13,15 +13,15 @@ use crate::config::{Config, SinkConfig};
 use crate::deliver::{Deliver, Pace, SinkStatus, Start};
 use crate::event::Timestamp;
 use crate::feed::{self, Feed, Heard, budget::Budget, budget::Ledger};
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, Ties};
 use crate::journal::{Found, Handle, Journal};
 use crate::metrics::Metrics;
 use crate::privacy::Privacy;
-use crate::reconcile::{Asker, Listed, Reconcile};
+use crate::reconcile::{Asker, LISTED_QUEUE, Listed, Reconcile, Reports};
 use crate::shutdown::{self, Stop};
 use crate::sink::{self, Sink};
 
-/// What may wait between the feed and ingest, and between the list and ingest.
+/// What may wait between the feed and ingest.
 const QUEUE: usize = 1024;
 
 impl App {
@@ -62,19 +62,20 @@ impl App {
         let Vendor {
             feed,
             heard,
-            deaf,
+            ties,
             reconcile,
             listed,
         } = vendor(config, &metrics, appender.room(), &stop, clock);
-        let (asker, budget) = (reconcile.asker.clone(), Arc::clone(&reconcile.budget));
+        let (reports, budget) = (ties.reports.clone(), Arc::clone(&reconcile.budget));
         let ingest = Ingest::new(
-            appender, &handle, &found, config, deaf, privacy, asker, &metrics, stop, clock,
+            appender, &handle, &found, config, privacy, ties, &metrics, stop, clock,
         )?;
         let status = Arc::new(Status::new(
             metrics,
             handle.clone(),
             statuses,
             budget,
+            reports,
             clock,
         ));
         Ok(Self {
@@ -100,7 +101,7 @@ impl App {
 struct Vendor {
     feed: Feed,
     heard: mpsc::Receiver<Heard>,
-    deaf: watch::Receiver<Option<Timestamp>>,
+    ties: Ties,
     reconcile: Reconcile,
     listed: mpsc::Receiver<Listed>,
 }
@@ -114,7 +115,9 @@ fn vendor(
 ) -> Vendor {
     let (heard_sender, heard) = mpsc::channel(QUEUE);
     let (deaf_sender, deaf) = watch::channel(None);
-    let (listed_sender, listed) = mpsc::channel(QUEUE);
+    let (renew, renew_receiver) = watch::channel(0);
+    let (listed_sender, listed) = mpsc::channel(LISTED_QUEUE);
+    let asker = Asker::default();
     let budget = Budget::new(
         &config.feed.limits,
         Some(Ledger::beside(&config.journal.path)),
@@ -128,6 +131,7 @@ fn vendor(
         heard: heard_sender,
         room,
         deaf: deaf_sender,
+        renew: renew_receiver,
         stop: stop.clone(),
         clock,
     };
@@ -135,16 +139,22 @@ fn vendor(
         config: config.reconcile.clone(),
         feed: config.feed.clone(),
         budget,
-        asker: Asker::default(),
+        asker: asker.clone(),
         listed: listed_sender,
         metrics: metrics.reconcile.clone(),
         stop: stop.clone(),
         clock,
     };
+    let ties = Ties {
+        deaf,
+        renew,
+        asker,
+        reports: Reports::default(),
+    };
     Vendor {
         feed,
         heard,
-        deaf,
+        ties,
         reconcile,
         listed,
     }

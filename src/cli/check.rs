@@ -164,6 +164,7 @@ async fn vendor_feed(config: &Config, metrics: Metrics, budget: &Arc<Budget>) ->
         heard,
         room: Arc::new(tokio::sync::Semaphore::new(crate::journal::IN_FLIGHT_BYTES)),
         deaf: tokio::sync::watch::channel(None).0,
+        renew: tokio::sync::watch::channel(0).1,
         stop,
         clock: Timestamp::now,
     };

@@ -11,6 +11,9 @@ use crate::state::FieldName;
 /// Half of what may lie between the socket and the disk, so that any frame finds room there.
 const FRAME_BYTES_MAX: u64 = IN_FLIGHT_BYTES as u64 / 2;
 
+/// What waits for the vendor's list waits no longer.
+const SPAN_MAX: std::time::Duration = std::time::Duration::from_secs(600);
+
 /// librdkafka options that the bridge sets itself, because a promise rests on them.
 const RESERVED_KAFKA_OPTIONS: [&str; 18] = [
     "bootstrap.servers",
@@ -45,10 +48,27 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     if !(0.0..=1.0).contains(&config.reconcile.max_removed_share) {
         wrong.push("`reconcile.max_removed_share` must lie between 0 and 1".to_owned());
     }
+    check_reconcile(config, &mut wrong);
     if wrong.is_empty() {
         Ok(())
     } else {
         Err(ConfigError::Invalid(wrong))
+    }
+}
+
+fn check_reconcile(config: &Config, wrong: &mut Vec<String>) {
+    let reconcile = &config.reconcile;
+    let spans = [
+        ("read_after_write", reconcile.read_after_write),
+        ("silence_grace", reconcile.silence_grace),
+    ];
+    for (name, span) in spans {
+        if span.0 > SPAN_MAX {
+            wrong.push(format!(
+                "`reconcile.{name}` must be at most 10m: so long is a blind window not healed, or a silence \
+                 not noticed"
+            ));
+        }
     }
 }
 

@@ -98,6 +98,9 @@ impl Session<'_> {
         let mut pings = interval_at(Instant::now() + every, every);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stop = self.feed.stop.clone();
+        let mut renew = self.feed.renew.clone();
+        // What was said of an earlier connection is done with.
+        renew.mark_unchanged();
         loop {
             let (dead, _) = self.liveness.end(self.socket.get_ref().seen());
             let gap_due = self.gap_due();
@@ -114,6 +117,10 @@ impl Session<'_> {
                     Ok(_) => Ok(()),
                     Err(failed) => Err(failed),
                 },
+                Ok(()) = renew.changed() => {
+                    let detail = "the list shows what the feed did not tell".to_owned();
+                    Err((LostReason::Silence, detail))
+                }
                 () = sleep_until(dead) => self.still_alive(),
                 _ = pings.tick() => self.ping().await,
                 () = sleep_until(gap_due) => {
@@ -122,7 +129,10 @@ impl Session<'_> {
                 }
             };
             if let Err(failed) = outcome.and_then(|()| self.reconnect_after_gap()) {
-                if matches!(failed.0, LostReason::Shutdown | LostReason::Gap) {
+                if matches!(
+                    failed.0,
+                    LostReason::Shutdown | LostReason::Gap | LostReason::Silence
+                ) {
                     self.close().await;
                 }
                 return failed;

@@ -1,5 +1,5 @@
 //! From when a blind window begins: before the last thing that was heard, because what the vendor wrote
-//! after that may have lain on its way, unread, when the hearing ended.
+//! after that may have lain on its way, unread, when the hearing ended; and for how long it lasts.
 //!
 //! Pure: no clock, no I/O.
 
@@ -32,9 +32,61 @@ impl Delay {
     }
 }
 
+/// Counts the seconds in which the feed is not heard, also while they last.
+#[derive(Debug, Default)]
+pub(super) struct Unheard {
+    /// Up to when they are counted; none while the feed is heard.
+    counted: Option<Timestamp>,
+}
+
+impl Unheard {
+    /// The feed is not heard from here on.
+    pub(super) const fn begins(&mut self, from: Timestamp) {
+        self.counted = Some(from);
+    }
+
+    /// The seconds since they were last counted.
+    pub(super) fn count(&mut self, now: Timestamp) -> f64 {
+        let Some(counted) = self.counted.replace(now) else {
+            self.counted = None;
+            return 0.0;
+        };
+        now.seconds_since(counted).max(0.0)
+    }
+
+    /// The feed is heard again: the last seconds.
+    pub(super) fn ends(&mut self, at: Timestamp) -> f64 {
+        let left = self.count(at);
+        self.counted = None;
+        left
+    }
+
+    /// Whether it lasts.
+    pub(super) const fn lasts(&self) -> bool {
+        self.counted.is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[allow(clippy::float_cmp, reason = "whole seconds")]
+    fn seconds_are_counted_once_and_while_they_last_whatever_the_clock_does() {
+        let at = |seconds: i64| Timestamp(seconds * SECOND);
+        let mut unheard = Unheard::default();
+        assert_eq!((unheard.count(at(5)), unheard.lasts()), (0.0, false));
+        unheard.begins(at(10));
+        assert_eq!((unheard.count(at(12)), unheard.count(at(15))), (2.0, 3.0));
+        // Set back by an hour.
+        assert_eq!(
+            (unheard.count(at(-3600)), unheard.count(at(-3599))),
+            (0.0, 1.0)
+        );
+        assert_eq!((unheard.ends(at(-3597)), unheard.lasts()), (2.0, false));
+        assert_eq!(unheard.ends(at(0)), 0.0);
+    }
 
     const SECOND: i64 = 1_000_000_000;
 

@@ -1,108 +1,292 @@
 //! One list held against what is known: an event for each difference.
 //!
-//! What was heard on the feed since the list was asked for wins over the list. A user who is absent
-//! from a complete list was removed, unless so many are absent that the list itself is doubtful.
+//! What was heard on the feed since the list was asked for wins over it. What was heard shortly before
+//! is not overruled either, because the list may be some seconds behind: another list decides. Of a user
+//! that is listed twice the last entry counts.
 
-use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Ingest;
-use crate::config::FirstStart;
-use crate::event::Timestamp;
-use crate::journal::{Entry, JournalError, WindowChange};
+use super::absent::Phase;
+use super::doubled::{Doubled, Own};
+use super::fresh::Marks;
+use crate::config::{Config, FirstStart};
+use crate::event::{Event, Timestamp};
+use crate::journal::{Appender, Entry, Found, JournalError, Reader, WindowChange};
 use crate::normalise::Observation;
-use crate::reconcile::{Listed, removals_are_believed};
-use crate::state::{Compared, Source, UserKey, UserState, compare, removal};
+use crate::reconcile::seen::Seen;
+use crate::reconcile::{LastList, Listed, Outcome, Reports};
+use crate::state::{Compared, FieldName, Source, UserKey, UserState, compare};
 
-/// Users that are read at a time when the absent ones are looked for.
-const PAGE: usize = 1000;
+/// What is remembered from list to list.
+#[derive(Debug)]
+pub(super) struct Lists {
+    pub(super) current: Option<Listing>,
+    /// What the first list does, while there was none.
+    first: Option<FirstStart>,
+    pub(super) max_removed_share: f64,
+    marks: Marks,
+    doubled: Doubled,
+    /// States up to this position were heard before the feed was last deaf.
+    deaf_until: u64,
+    /// When another list is to be asked for, and whether the next one was asked for so.
+    again: Option<Instant>,
+    asked_again: bool,
+    /// Events of lists that healed nothing: the windows that a later one heals count them too.
+    carried: u64,
+    reports: Reports,
+}
 
-/// A list that is being read.
+/// A list that is being read or compared.
 #[derive(Debug)]
 pub(super) struct Listing {
     asked: Timestamp,
+    begun: Instant,
     /// A state with a later position was heard after the list was asked for.
     position: u64,
+    /// One with a later position was heard so shortly before that the list may not know it yet.
+    fresh: u64,
+    /// As in [`Lists`], when the list was asked for.
+    deaf_until: u64,
+    /// It was asked for because the one before left doubts.
+    is_another: bool,
+    /// Nothing is being missed, as far as is known.
+    is_clear: bool,
     differences: u64,
-    seen: HashSet<UserKey>,
+    /// Users for whom the list may be behind the feed.
+    doubts: u64,
+    /// Those of them of whom something may have been missed.
+    undecided: u64,
+    pub(super) seen: Seen,
+    own: Own,
     /// Something that it told was dropped, because the journal took nothing.
-    pub(super) is_spoiled: bool,
+    is_spoiled: bool,
+    pub(super) phase: Phase,
+    /// Users that are known, and those of them that the list lacks.
+    pub(super) known: usize,
+    pub(super) absent: usize,
+}
+
+/// How what is known of a user stands to a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stand {
+    /// It was heard after the list was asked for.
+    Newer,
+    /// It was heard so shortly before that the list may be behind.
+    Fresh,
+    /// The list is newer.
+    Older,
+}
+
+impl Lists {
+    pub(super) fn new(
+        reader: &Reader,
+        found: &Found,
+        appender: &Appender,
+        config: &Config,
+        now: Timestamp,
+        reports: Reports,
+    ) -> Result<Self, JournalError> {
+        let config = &config.reconcile;
+        let span = config.read_after_write.0;
+        let before = reader.position_before(now.minus(span))?;
+        let before = before.unwrap_or_else(|| appender.position());
+        Ok(Self {
+            current: None,
+            first: (!found.first_list_done).then_some(config.first_start),
+            max_removed_share: config.max_removed_share,
+            marks: Marks::new(span, before),
+            doubled: Doubled::default(),
+            deaf_until: appender.position(),
+            again: None,
+            asked_again: false,
+            carried: 0,
+            reports,
+        })
+    }
+
+    /// For how long a list may be behind the feed.
+    pub(super) const fn read_after_write(&self) -> Duration {
+        self.marks.span()
+    }
+
+    /// What was told up to this position is of before the feed was deaf.
+    pub(super) const fn deafness_ends(&mut self, position: u64) {
+        self.deaf_until = position;
+    }
+
+    /// A blind window opens: what the current list misses is explained by it.
+    pub(super) const fn is_blind(&mut self) {
+        if let Some(listing) = &mut self.current {
+            listing.is_clear = false;
+        }
+    }
+
+    /// Whether it is time to ask for another list.
+    pub(super) fn tick(&mut self, now: Instant, position: u64) -> bool {
+        self.marks.note(now, position);
+        let due = self.again.take_if(|at| *at <= now).is_some();
+        self.asked_again |= due;
+        due
+    }
+}
+
+impl Listing {
+    /// How a state with its last record at this position stands to the list.
+    pub(super) const fn stand(&self, position: u64) -> Stand {
+        if position > self.position {
+            Stand::Newer
+        } else if position > self.fresh {
+            Stand::Fresh
+        } else {
+            Stand::Older
+        }
+    }
+
+    /// The list differs from a fresh state. What was heard after the feed was last deaf needs no list.
+    pub(super) fn doubt(&mut self, position: u64) {
+        self.doubts += 1;
+        self.undecided += u64::from(position <= self.deaf_until);
+    }
 }
 
 impl Ingest {
     pub(super) async fn listed(&mut self, listed: Listed) -> Result<(), JournalError> {
         match listed {
             Listed::Begin { asked, noted } => {
-                let position = self.appender.position();
-                let seen = HashSet::new();
-                self.listing = Some(Listing {
-                    asked,
-                    position,
-                    differences: 0,
-                    seen,
-                    is_spoiled: false,
-                });
+                self.begin(asked);
                 // Reconcile is gone only when everything ends.
                 noted.send(()).unwrap_or_default();
                 Ok(())
             }
-            Listed::User(observation) => self.listed_user(*observation).await,
-            Listed::End { complete } => self.listed_all(complete).await,
-            Listed::Failed => {
-                self.listing = None;
-                self.outcome("failed");
+            Listed::Users(users) => {
+                for user in users {
+                    self.listed_user(user).await?;
+                }
                 Ok(())
+            }
+            Listed::End { complete } => self.was_read(complete).await,
+            Listed::Failed { why } => {
+                // Entries of a list that broke off: which would have been the last is not known.
+                drop(self.lists.doubled.release());
+                self.ends(Outcome::Failed, Some(why)).await
             }
         }
     }
 
-    fn outcome(&self, outcome: &str) {
-        self.metrics
-            .reconcile
-            .runs
-            .with_label_values(&[outcome])
-            .inc();
+    fn begin(&mut self, asked: Timestamp) {
+        let (begun, position) = (Instant::now(), self.appender.position());
+        self.silence.begins();
+        let is_clear = self.hears();
+        let lists = &mut self.lists;
+        lists.current = Some(Listing {
+            asked,
+            begun,
+            position,
+            fresh: lists.marks.asked(begun, position),
+            deaf_until: lists.deaf_until,
+            is_another: std::mem::take(&mut lists.asked_again),
+            is_clear,
+            differences: 0,
+            doubts: 0,
+            undecided: 0,
+            seen: Seen::default(),
+            own: Own::default(),
+            is_spoiled: false,
+            phase: Phase::Reading,
+            known: 0,
+            absent: 0,
+        });
     }
 
     async fn listed_user(&mut self, observation: Observation) -> Result<(), JournalError> {
         let user = self.key.user(&observation.user_id);
-        let known = self.users.get(&user)?;
-        let Some(listing) = &mut self.listing else {
+        let Some(listing) = &mut self.lists.current else {
             return Ok(());
         };
-        listing.seen.insert(user);
-        if known
-            .as_ref()
-            .is_some_and(|state| state.position > listing.position)
-        {
+        listing.seen.insert(&user);
+        match self.lists.doubled.hold(&user, observation) {
+            Some(observation) => self.compare_listed(user, &observation).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn compare_listed(
+        &mut self,
+        user: UserKey,
+        observation: &Observation,
+    ) -> Result<(), JournalError> {
+        let known = self.users.get(&user)?;
+        let Some(listing) = &mut self.lists.current else {
+            return Ok(());
+        };
+        let position = known.as_ref().map_or(0, |state| state.position);
+        let stand = match listing.stand(position) {
+            // Its first entry, and this is another one of the same list.
+            Stand::Newer if listing.own.contains(position) => Stand::Older,
+            stand => stand,
+        };
+        if stand == Stand::Newer {
             return Ok(());
         }
         let now = (self.clock)();
-        match compare(known.as_ref(), &observation, Source::List, now, &self.key) {
+        match compare(known.as_ref(), observation, Source::List, now, &self.key) {
             Compared::Unchanged | Compared::Repeat => Ok(()),
+            Compared::News(_) if stand == Stand::Fresh => {
+                listing.doubt(position);
+                Ok(())
+            }
             Compared::News(news) => {
                 let (event, state) = *news;
+                let is_new = known.is_none();
                 let key = self.privacy.key(&event.user_id);
-                if self.first_list == Some(FirstStart::Adopt) && known.is_none() {
+                if self.lists.first == Some(FirstStart::Adopt) && is_new {
                     return self.adopt(key, user, state).await;
                 }
-                self.difference();
-                self.append(event, key, user, state, None).await
+                let is_told = is_new || is_told_by_the_feed(&event);
+                self.difference(event, key, user, state, is_told).await
             }
         }
     }
 
+    /// Appends what only the list told of.
+    pub(super) async fn difference(
+        &mut self,
+        event: Event,
+        key: String,
+        user: UserKey,
+        state: UserState,
+        is_told: bool,
+    ) -> Result<(), JournalError> {
+        self.metrics.reconcile.differences.inc();
+        let before = self.appender.position();
+        self.append(event, key, user, state, None).await?;
+        let position = self.appender.position();
+        let Some(listing) = &mut self.lists.current else {
+            return Ok(());
+        };
+        listing.differences += 1;
+        if position > before {
+            listing.own.add(position);
+            if is_told {
+                self.silence.suspect(user, position);
+            }
+        }
+        Ok(())
+    }
+
     /// Not all that the list told is with the journal: it repairs nothing.
     pub(super) const fn spoil_listing(&mut self) {
-        if let Some(listing) = &mut self.listing {
+        if let Some(listing) = &mut self.lists.current {
             listing.is_spoiled = true;
         }
     }
 
-    fn difference(&mut self) {
-        self.metrics.reconcile.differences.inc();
-        if let Some(listing) = &mut self.listing {
-            listing.differences += 1;
-        }
+    pub(super) fn is_spoiled(&self) -> bool {
+        let listing = self.lists.current.as_ref();
+        self.room.drops() || listing.is_some_and(|listing| listing.is_spoiled)
     }
 
     /// Takes a user as known without an event.
@@ -128,94 +312,104 @@ impl Ingest {
         Ok(())
     }
 
-    async fn listed_all(&mut self, complete: bool) -> Result<(), JournalError> {
-        let mut outcome = if complete { "success" } else { "failed" };
-        // The page below reads the file: what the list told must be in it.
-        if !self.room.drops() {
-            self.journal.sync().await?;
+    /// The list was read to its end; what it lacks is looked for next.
+    async fn was_read(&mut self, complete: bool) -> Result<(), JournalError> {
+        for entry in self.lists.doubled.release() {
+            let user = self.key.user(&entry.user_id);
+            self.compare_listed(user, &entry).await?;
         }
-        if complete && !self.is_spoiled() {
-            let (known, absent) = self.absent().await?;
-            let listed = self
-                .listing
-                .as_ref()
-                .map_or(0, |listing| listing.seen.len());
-            if removals_are_believed(absent.len(), known, listed, self.max_removed_share) {
-                for (user, key, state) in absent {
-                    let (event, state) = removal(&state, &key, (self.clock)());
-                    self.difference();
-                    self.append(event, key, user, state, None).await?;
-                }
-            } else {
-                outcome = "refused";
-                tracing::error!(
-                    absent = absent.len(),
-                    known,
-                    listed,
-                    "the list lacks more users than reconcile.max_removed_share allows: nobody is \
-                     removed; ask the vendor whether the list is right"
-                );
-            }
+        let Some(listing) = &mut self.lists.current else {
+            return Ok(());
+        };
+        listing.seen.sort();
+        let twice = listing.seen.twice();
+        if !twice.is_empty() {
+            let users = twice.len();
+            tracing::warn!(
+                users,
+                "the list has users more than once: the last entry counts"
+            );
+        }
+        self.lists.doubled.are(twice);
+        if !complete {
+            let why = "entries or keys of the list cannot be read".to_owned();
+            return self.ends(Outcome::Failed, Some(why)).await;
         }
         if self.is_spoiled() {
-            outcome = "failed";
+            return self.ends(Outcome::Failed, None).await;
         }
-        self.outcome(outcome);
-        let Some(listing) = self.listing.take() else {
+        self.look_for_absent().await
+    }
+
+    /// The list is over, and this is what it was worth.
+    pub(super) async fn ends(
+        &mut self,
+        outcome: Outcome,
+        why: Option<String>,
+    ) -> Result<(), JournalError> {
+        let listing = self.lists.current.take();
+        let undecided = listing.as_ref().map_or(0, |listing| listing.undecided);
+        let outcome = match outcome {
+            Outcome::Success if undecided > 0 => Outcome::Undecided,
+            outcome => outcome,
+        };
+        self.say(listing.as_ref(), outcome, why);
+        let Some(listing) = listing else {
             return Ok(());
         };
-        let (users, differences) = (listing.seen.len(), listing.differences);
-        tracing::info!(
-            users,
-            differences,
-            outcome,
-            "compared with the vendor's list"
-        );
-        if outcome != "success" {
+        self.lists.carried += listing.differences;
+        match outcome {
+            Outcome::Success | Outcome::Undecided => {}
             // What such a list does not tell is not repaired.
-            return Ok(());
+            Outcome::Refused | Outcome::Failed => return Ok(()),
         }
-        if self.first_list.take().is_some() {
+        let again = undecided > 0 || (listing.doubts > 0 && !listing.is_another);
+        let at = listing.begun + self.lists.read_after_write();
+        self.lists.again = again.then_some(at);
+        if self.lists.first.take().is_some() {
             self.journal.first_list_done().await?;
         }
-        let heal = WindowChange::Heal {
-            asked: listing.asked,
-            differences,
-        };
-        self.journal.window(heal).await
-    }
-
-    fn is_spoiled(&self) -> bool {
-        let listing = self.listing.as_ref();
-        self.room.drops() || listing.is_some_and(|listing| listing.is_spoiled)
-    }
-
-    /// How many users are known, and those of them that the list lacks.
-    async fn absent(&mut self) -> Result<(usize, Vec<(UserKey, String, UserState)>), JournalError> {
-        let Some(listing) = &self.listing else {
-            return Ok((0, Vec::new()));
-        };
-        let reader = self.journal.reader()?;
-        let (mut known, mut absent, mut after) = (0, Vec::new(), None);
-        loop {
-            let page = reader.users(after.as_ref(), PAGE)?;
-            let Some((last, _, _)) = page.last() else {
-                return Ok((known, absent));
-            };
-            after = Some(*last);
-            for (user, key, state) in page {
-                known += usize::from(!state.removed);
-                if listing.seen.contains(&user) {
-                    continue;
-                }
-                // The file may be behind what was handed to it, where the journal is full.
-                let state = self.users.get(&user)?.unwrap_or(state);
-                if !state.removed && state.position <= listing.position {
-                    absent.push((user, key, state));
-                }
-            }
-            // The feed goes on meanwhile.
-            tokio::task::yield_now().await;
+        if outcome == Outcome::Undecided {
+            return Ok(());
         }
+        let (asked, differences) = (listing.asked, std::mem::take(&mut self.lists.carried));
+        self.silence
+            .listed(asked, listing.is_clear, listing.differences, Instant::now());
+        self.journal
+            .window(WindowChange::Heal { asked, differences })
+            .await
     }
+
+    fn say(&self, listing: Option<&Listing>, outcome: Outcome, why: Option<String>) {
+        let runs = &self.metrics.reconcile.runs;
+        runs.with_label_values(&[outcome.as_str()]).inc();
+        let last = LastList {
+            asked: listing.map(|listing| listing.asked),
+            ended: (self.clock)(),
+            outcome,
+            why,
+            listed: listing.map_or(0, |listing| listing.seen.len()),
+            known: listing.map_or(0, |listing| listing.known),
+            absent: listing.map_or(0, |listing| listing.absent),
+            differences: listing.map_or(0, |listing| listing.differences),
+            undecided: listing.map_or(0, |listing| listing.undecided),
+        };
+        if let Some(listing) = listing {
+            tracing::info!(
+                users = last.listed,
+                differences = last.differences,
+                doubts = listing.doubts,
+                undecided = last.undecided,
+                outcome = outcome.as_str(),
+                "compared with the vendor's list"
+            );
+        }
+        self.lists.reports.put(last);
+    }
+}
+
+/// Whether the vendor documents a message for such a change.
+fn is_told_by_the_feed(event: &Event) -> bool {
+    let told = [FieldName::Status, FieldName::Requirements].map(FieldName::as_str);
+    event.changed.iter().any(|field| told.contains(field))
 }

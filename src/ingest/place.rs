@@ -59,6 +59,11 @@ impl Room {
         }
     }
 
+    /// Whether the feed is not read, or what it tells not kept.
+    pub(super) const fn is_deaf(&self) -> bool {
+        self.deaf_window.is_some() || self.dropping.is_some()
+    }
+
     /// The feed is subscribed anew, which closes every window.
     pub(super) const fn windows_are_closed(&mut self) {
         self.deaf_window = None;
@@ -104,6 +109,8 @@ impl Ingest {
                 from = Room::went_deaf(&mut self.room.deaf) => {
                     self.room.deaf_window = Some(from);
                     let opened = WindowChange::Open { from, to: None, reason: REASON, missing: 0 };
+                    self.silence.is_blind();
+                    self.lists.is_blind();
                     self.journal.window(opened).await?;
                 }
             }
@@ -124,6 +131,7 @@ impl Ingest {
         } else {
             self.window(from, Some(to), REASON, 0).await?;
         }
+        self.lists.deafness_ends(self.appender.position());
         self.asker.ask();
         Ok(())
     }
@@ -179,6 +187,7 @@ impl Ingest {
             let end = WindowChange::End { reason: REASON, to };
             self.journal.window(end).await?;
         }
+        self.lists.deafness_ends(self.appender.position());
         self.asker.ask();
         Ok(())
     }

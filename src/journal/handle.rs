@@ -156,9 +156,18 @@ impl Handle {
     /// # Errors
     /// [`JournalError::Closed`] when the writer has ended.
     pub async fn sync(&self) -> Result<(), JournalError> {
+        let wait = self.sync_soon().await?;
+        wait.await.map_err(|_| JournalError::Closed)
+    }
+
+    /// As [`sync`](Self::sync), for who has something else to do until then.
+    ///
+    /// # Errors
+    /// [`JournalError::Closed`] when the writer has ended.
+    pub async fn sync_soon(&self) -> Result<oneshot::Receiver<()>, JournalError> {
         let (done, wait) = oneshot::channel();
         self.send(Control::Sync(done)).await?;
-        wait.await.map_err(|_| JournalError::Closed)
+        Ok(wait)
     }
 
     /// From now on the writer waits for no room: what it cannot commit ends it with an error.

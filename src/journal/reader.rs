@@ -19,6 +19,9 @@ const READ_RECORDS_MAX: usize = 2048;
 /// Records among which the last of the feed is looked for.
 const LAST_OF_FEED_RECORDS: u64 = 10_000;
 
+/// Records among which the last one before a time is looked for.
+const BEFORE_RECORDS: u64 = 100_000;
+
 /// A blind window as the journal holds it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Window {
@@ -182,6 +185,37 @@ impl Reader {
             .query_row([LAST_OF_FEED_RECORDS], times)
             .optional()?;
         Ok(found)
+    }
+
+    /// The position of the last record that was received before a time; the last that is not there any
+    /// more where all of the newest `BEFORE_RECORDS` are younger, and `None` where there are none.
+    ///
+    /// # Errors
+    /// [`JournalError::Sql`].
+    pub fn position_before(&self, at: Timestamp) -> Result<Option<u64>, JournalError> {
+        let sql = "SELECT coalesce(
+            (SELECT position FROM records WHERE received_at < ?1
+                AND position > (SELECT max(position) FROM records) - ?2
+                ORDER BY position DESC LIMIT 1),
+            (SELECT min(position) - 1 FROM records))";
+        let found = self
+            .0
+            .prepare_cached(sql)?
+            .query_row((at.0, BEFORE_RECORDS), |row| row.get(0))?;
+        Ok(found)
+    }
+
+    /// From when the earliest blind window that is still open begins.
+    ///
+    /// # Errors
+    /// [`JournalError::Sql`].
+    pub fn open_since(&self) -> Result<Option<Timestamp>, JournalError> {
+        let sql = "SELECT min(opened) FROM windows WHERE closed IS NULL";
+        let found: Option<i64> = self
+            .0
+            .prepare_cached(sql)?
+            .query_row([], |row| row.get(0))?;
+        Ok(found.map(Timestamp))
     }
 
     /// The newest blind windows, newest first.

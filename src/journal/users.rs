@@ -46,6 +46,11 @@ impl Users {
         }
     }
 
+    /// What is known of a user beyond the file, or has lately been.
+    pub fn cached(&self, user: &UserKey) -> Option<UserState> {
+        self.hot.get(user).or_else(|| self.cold.get(user)).cloned()
+    }
+
     /// Notes the state after an event that was given to the writer.
     pub fn put(&mut self, user: UserKey, state: UserState) {
         if self.hot.len() >= GENERATION {

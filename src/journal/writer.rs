@@ -363,7 +363,13 @@ impl Writer {
         // Others may wait behind the last message of the commit; and a commit without one, such as of a
         // list, says nothing of those that wait.
         let nothing_waits = || self.room.available_permits() == IN_FLIGHT_BYTES;
-        last_heard(entries).or_else(|| nothing_waits().then(self.clock))
+        last_heard(entries).or_else(|| self.last_frame().filter(|_| nothing_waits()))
+    }
+
+    /// When the feed's last frame came: in a half-open connection that is long ago.
+    fn last_frame(&self) -> Option<Timestamp> {
+        let seconds = Duration::try_from_secs_f64(self.metrics.feed.last_frame.get()).ok()?;
+        (!seconds.is_zero()).then(|| Timestamp(0).plus(seconds))
     }
 
     fn insert_entries(&self, entries: &[Entry]) -> rusqlite::Result<()> {
@@ -403,7 +409,7 @@ impl Writer {
         for letter in letters {
             side::insert_letter(&self.connection, letter, notices)?;
         }
-        self.keep("dead_letters", DEAD_LETTERS_MAX)
+        self.keep("dead_letters", "", DEAD_LETTERS_MAX)
     }
 
     fn change_window(&self, change: &WindowChange, notices: &mut Notices) -> rusqlite::Result<()> {
@@ -421,7 +427,7 @@ impl Writer {
                 let from = to.map_or(*from, |to| to.min(*from));
                 let to = to.map(|to| to.0);
                 let opened = numbers(connection, sql, (from.0, to, reason, missing))?;
-                self.keep("windows", WINDOWS_MAX)?;
+                self.keep("windows", "closed IS NOT NULL AND", WINDOWS_MAX)?;
                 opened
             }
             WindowChange::Close { to } => {
@@ -445,9 +451,10 @@ impl Writer {
         notices.tell_windows(connection, now, &changed)
     }
 
-    /// Keeps the newest rows of a table.
-    fn keep(&self, table: &str, rows: u64) -> rusqlite::Result<()> {
-        let sql = format!("DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?1");
+    /// Keeps the newest rows of a table, and those that no such row may be: there are few.
+    fn keep(&self, table: &str, which: &str, rows: u64) -> rusqlite::Result<()> {
+        let sql =
+            format!("DELETE FROM {table} WHERE {which} id <= (SELECT max(id) FROM {table}) - ?1");
         self.connection
             .prepare_cached(&sql)?
             .execute([rows])

@@ -1,20 +1,20 @@
 //! What a reconcile would publish, found without publishing or writing anything.
 //!
 //! It holds one list against one moment of the journal. Messages that a running bridge hears meanwhile
-//! are not in that moment, so beside a busy feed it may name a difference that is none any more.
-
-use std::collections::HashSet;
+//! are not in that moment, so beside a busy feed it may name a difference that is none any more. A user
+//! that is listed twice with two states is compared twice.
 
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::{ListError, Listed, list, removals_are_believed};
+use super::seen::Seen;
+use super::{LISTED_QUEUE, ListError, Listed, list, removals_are_believed};
 use crate::config::{FeedConfig, FirstStart, ReconcileConfig};
 use crate::event::{Event, Timestamp};
 use crate::feed::api_key;
 use crate::journal::{JournalError, Snapshot};
 use crate::normalise::Observation;
-use crate::state::{Compared, DigestKey, Source, UserKey, compare, removal};
+use crate::state::{Compared, DigestKey, Source, UserState, compare, removal};
 
 /// Users that are read from the journal at a time.
 const PAGE: usize = 1000;
@@ -57,7 +57,7 @@ struct Comparing {
     key: DigestKey,
     adopts: bool,
     now: Timestamp,
-    seen: HashSet<UserKey>,
+    seen: Seen,
     preview: Preview,
 }
 
@@ -74,7 +74,7 @@ pub async fn preview(
     mut change: impl FnMut(&Event) + Send,
 ) -> Result<Preview, PreviewError> {
     let key = api_key(feed).map_err(|error| ListError::Credential(error.to_string()))?;
-    let (sender, mut listed) = mpsc::channel(64);
+    let (sender, mut listed) = mpsc::channel(LISTED_QUEUE);
     let fetched = config.clone();
     let reading = tokio::task::spawn_blocking(move || list::read(&fetched, &key, &sender));
     let first = known.as_ref().is_none_or(|known| !known.first_list_done);
@@ -86,12 +86,14 @@ pub async fn preview(
         known,
         adopts: first && config.first_start == FirstStart::Adopt,
         now,
-        seen: HashSet::new(),
+        seen: Seen::default(),
         preview: Preview::default(),
     };
     while let Some(listed) = listed.recv().await {
-        if let Listed::User(observation) = listed {
-            comparing.user(&observation, &mut change)?;
+        if let Listed::Users(users) = listed {
+            for user in &users {
+                comparing.user(user, &mut change)?;
+            }
         }
     }
     comparing.preview.complete = reading.await.unwrap_or(Err(ListError::Ended))?;
@@ -106,10 +108,7 @@ impl Comparing {
         change: &mut impl FnMut(&Event),
     ) -> Result<(), JournalError> {
         let user = self.key.user(&observation.user_id);
-        if !self.seen.insert(user) {
-            return Ok(());
-        }
-        self.preview.listed += 1;
+        self.seen.insert(&user);
         let known = self.known.as_ref().map(|known| known.user(&user));
         let known = known.transpose()?;
         let known = known.flatten();
@@ -146,23 +145,13 @@ impl Comparing {
         max_share: f64,
         change: &mut impl FnMut(&Event),
     ) -> Result<(), JournalError> {
-        let Some(journal) = &self.known else {
-            return Ok(());
-        };
-        let (mut absent, mut after) = (Vec::new(), None);
-        loop {
-            let page = journal.users(after.as_ref(), PAGE)?;
-            let Some((last, _, _)) = page.last() else {
-                break;
-            };
-            after = Some(*last);
-            for (user, key, state) in page {
-                self.preview.known += usize::from(!state.removed);
-                if !state.removed && !self.seen.contains(&user) {
-                    absent.push((key, state));
-                }
-            }
-        }
+        self.seen.sort();
+        self.preview.listed = self.seen.len();
+        let mut absent = 0;
+        self.each_known(|this, _, _, is_listed| {
+            this.preview.known += 1;
+            absent += usize::from(!is_listed);
+        })?;
         let Preview {
             listed,
             known,
@@ -172,13 +161,39 @@ impl Comparing {
         if !complete {
             return Ok(());
         }
-        if !removals_are_believed(absent.len(), known, listed, max_share) {
-            self.preview.removals_refused = absent.len();
+        if !removals_are_believed(absent, known, listed, max_share) {
+            self.preview.removals_refused = absent;
             return Ok(());
         }
-        for (key, state) in absent {
-            self.count(&removal(&state, &key, self.now).0, change);
+        self.each_known(|this, key, state, is_listed| {
+            if !is_listed {
+                let event = removal(state, key, this.now).0;
+                this.count(&event, change);
+            }
+        })
+    }
+
+    /// Calls `look` with each user that the journal knows, page by page: nothing is collected.
+    fn each_known(
+        &mut self,
+        mut look: impl FnMut(&mut Self, &str, &UserState, bool),
+    ) -> Result<(), JournalError> {
+        let mut after = None;
+        loop {
+            let page = match &self.known {
+                Some(journal) => journal.users(after.as_ref(), PAGE)?,
+                None => Vec::new(),
+            };
+            let Some((last, _, _)) = page.last() else {
+                return Ok(());
+            };
+            after = Some(*last);
+            for (user, key, state) in page {
+                if !state.removed {
+                    let is_listed = self.seen.contains(&user);
+                    look(self, &key, &state, is_listed);
+                }
+            }
         }
-        Ok(())
     }
 }

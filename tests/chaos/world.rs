@@ -131,8 +131,16 @@ impl World {
         let settle = humantime::format_duration(self.scale.settle);
         format!(
             "feed:\n  url: {vendor}\n  api_key: {EXAMPLE_KEY}\n  ping_interval: 2s\n  \
-             idle_timeout: 6s\n  limits: {{requests_per_minute: 40, connections: 10, block_wait: 5s}}\n\
-             reconcile:\n  url: {}\njournal:\n  path: {}\n  max_bytes: 16GiB\n\
+             idle_timeout: 6s
+  limits: {{requests_per_minute: 40, connections: 10, block_wait: 5s}}
+\
+             reconcile:
+  url: {}
+  read_after_write: 1s
+journal:
+  path: {}
+  max_bytes: 16GiB
+\
              admin:\n  listen: 127.0.0.1:{}\nsinks:\n  \
              - {{name: kafka, type: kafka, brokers: [{kafka}], topic: {TOPIC}, settle: {settle}, \
              exactly_once: {}}}\n  \

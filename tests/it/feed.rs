@@ -1,13 +1,18 @@
 //! The feed when it goes wrong: lost connections, gaps, repeats, frames that are no events, and the
 //! list that repairs what was not heard. Figures are compared exactly.
 
+mod answers;
+mod blind;
 mod budget;
+mod doubted;
 mod frames;
 mod list;
 mod liveness;
 mod lost;
+mod million;
 mod numbers;
 mod refusals;
+mod silence;
 
 use onboarding_bridge::simulator::Options;
 use serde_json::Value;

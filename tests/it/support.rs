@@ -8,6 +8,7 @@ pub(crate) mod hearing;
 pub(crate) mod journals;
 pub(crate) mod kafka_admin;
 pub(crate) mod line;
+pub(crate) mod list_server;
 pub(crate) mod oracle;
 pub(crate) mod patient;
 pub(crate) mod proxy;

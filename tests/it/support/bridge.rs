@@ -18,7 +18,8 @@ pub(crate) struct Bridge {
 
 /// A configuration for the simulator's feed, with the journal in `folder` and a free admin port.
 ///
-/// `feed` holds further lines of the section `feed`, `rest` whole sections; `sinks` is the list.
+/// `feed` holds further lines of the section `feed`, `rest` whole sections; `sinks` is the list. The
+/// simulated list is never behind its feed, so a test need not wait for another one.
 pub(crate) fn config(simulator: &Simulator, folder: &Path, feed: &str, sinks: &str) -> String {
     let mut yaml = format!(
         "feed:\n  url: {}\n  api_key: {}\n",
@@ -30,13 +31,16 @@ pub(crate) fn config(simulator: &Simulator, folder: &Path, feed: &str, sinks: &s
     }
     write!(
         yaml,
-        "reconcile:\n  url: {}\njournal:\n  path: {}\nadmin:\n  listen: 127.0.0.1:0\nsinks:\n{sinks}\n",
+        "reconcile:\n  url: {}\n  {PROMPT}\njournal:\n  path: {}\nadmin:\n  listen: 127.0.0.1:0\nsinks:\n{sinks}\n",
         simulator.rest_url(),
         folder.join("journal.db").display()
     )
     .unwrap();
     yaml
 }
+
+/// The list knows what the feed has told.
+pub(crate) const PROMPT: &str = "read_after_write: 0s";
 
 /// The list entry of a file sink.
 pub(crate) fn file_sink(name: &str, path: &Path) -> String {
@@ -196,6 +200,11 @@ impl Bridge {
         super::eventually("every sink to have everything", || {
             (self.metric_sum("sink_lag_records") == 0.0).then_some(())
         });
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal: TERM, INT, KILL, STOP, CONT.

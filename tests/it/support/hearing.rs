@@ -43,6 +43,7 @@ impl Hearing {
             heard: tell,
             room: Arc::new(Semaphore::new(IN_FLIGHT_BYTES)),
             deaf: watch::channel(None).0,
+            renew: watch::channel(0).1,
             stop,
             clock: Timestamp::now,
         };

@@ -8,7 +8,7 @@ use onboarding_bridge::simulator::{Control, Options, Simulator};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::bridge::{Bridge, config, file_sink};
+use super::bridge::{Bridge, PROMPT, config, file_sink};
 use super::eventually;
 
 /// A vendor, a bridge that listens to it, and the file to which the events go.
@@ -23,7 +23,10 @@ pub(crate) struct Line {
 impl Line {
     /// Starts both; `feed` and `reconcile` hold further lines of their sections.
     pub(crate) async fn start(options: Options, feed: &str, reconcile: &str) -> Self {
-        Self::start_with(options, |yaml, _| {
+        Self::start_with(options, |mut yaml, _| {
+            if reconcile.contains("read_after_write") {
+                yaml = yaml.replacen(PROMPT, "", 1);
+            }
             let reconcile: String = reconcile
                 .lines()
                 .map(|line| format!("  {line}\n"))
@@ -67,6 +70,41 @@ impl Line {
     pub(crate) fn listed(&self, outcome: &str, times: f64) {
         let series = format!("reconcile_runs_total{{outcome=\"{outcome}\"}}");
         self.reaches(&series, times);
+    }
+
+    /// Waits until at least so many lists ended so.
+    pub(crate) fn listed_at_least(&self, outcome: &str, times: f64) {
+        eventually("further lists", || {
+            (self.lists(outcome) >= times).then_some(())
+        });
+    }
+
+    /// How many lists ended so.
+    pub(crate) fn lists(&self, outcome: &str) -> f64 {
+        let series = format!("reconcile_runs_total{{outcome=\"{outcome}\"}}");
+        self.bridge.metric(&series)
+    }
+
+    /// Kills the bridge and starts it again.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.kill_and_restart_after(|| ());
+    }
+
+    /// As [`kill_and_restart`](Self::kill_and_restart), with something done to its folder between.
+    pub(crate) fn kill_and_restart_after(&mut self, between: impl FnOnce()) {
+        self.bridge.signal("KILL");
+        self.bridge.wait();
+        between();
+        let yaml = std::fs::read_to_string(self.folder.path().join("bridge.yaml")).unwrap();
+        self.bridge = Bridge::start(self.folder.path(), &yaml);
+    }
+
+    /// Ends the bridge in order and starts it with another configuration.
+    pub(crate) fn restart(&mut self, yaml: &str) {
+        self.bridge.signal("TERM");
+        let status = self.bridge.wait();
+        assert!(status.success(), "{status}");
+        self.bridge = Bridge::start(self.folder.path(), yaml);
     }
 
     /// Waits until a series has this value; more than that is a failure.
