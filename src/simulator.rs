@@ -5,29 +5,41 @@
 //! the bridge's own reading of the protocol, so that a misreading there cannot hide here.
 //!
 //! ```text
-//!   accept ─┬─ /ws ──▶ session ─ command (login, subscribe) ─ outbox (numbers, faults) ─▶ client
-//!           └─ else ─▶ rest ── list, chunk by chunk ─▶ client
-//!   generator, Control ──▶ hub ── batch of events ──▶ each session that is subscribed
-//!                           └─ world: every user, by its index and a counter
+//!   accept ─┬─ /ws ──────▶ session ─ command (login, subscribe) ─ outbox (numbers, faults) ─▶ client
+//!           ├─ /_control ─▶ endpoint ─ action ─▶ Control
+//!           └─ else ─────▶ rest ── list, chunk by chunk ─▶ client
+//!   generator | script | replay, Control ──▶ hub ── batch of events ──▶ each session that is subscribed
+//!                                             ├─ world: every user, by its index and a counter
+//!                                             └─ deaf: what reached nobody, and why
 //! ```
 
 mod accept;
+mod action;
 mod batch;
+mod catalogue;
 mod command;
 mod control;
+mod deaf;
+mod endpoint;
 mod faults;
 mod generator;
 mod hub;
 mod limits;
+mod modes;
+mod noise;
+mod odd;
 mod options;
 mod outbox;
 mod person;
 mod registry;
+mod replay;
 mod rest;
+mod script;
 mod session;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod wire;
 mod world;
 
 use std::fmt;
@@ -40,10 +52,16 @@ use tokio::task::JoinSet;
 
 use crate::config::Secret;
 
+pub use action::{Action, ActionError};
+pub use catalogue::{FAULTS, Fault};
 pub use control::{Control, UserState};
+pub use deaf::{DeafCause, DeafSpan, DeafSpans};
 pub use options::{
-    AuthMode, DisconnectBy, EXAMPLE_KEY, EnterpriseForm, Options, RestMode, SubscribeMode,
+    AuthMode, BlockForm, DisconnectBy, DripBy, EXAMPLE_KEY, EnterpriseForm, FrameFaults,
+    LimitOptions, LinkFaults, ListFaults, Noise, Oddity, Options, PlayOptions, RestMode,
+    SubscribeMode, UpgradeMode,
 };
+pub use script::{Script, ScriptError};
 pub use stats::{Sent, Stats};
 
 use hub::Hub;
@@ -63,12 +81,18 @@ impl Simulator {
             Some(path) => Secret::new(std::fs::read_to_string(path)?.trim().to_owned()),
             None => options.api_key.clone(),
         };
+        let mut options = options;
+        let play = Play::load(&mut options)?;
         let listener = TcpListener::bind(options.listen).await?;
         let addr = listener.local_addr()?;
         let hub = Arc::new(Hub::new(options, key));
         let mut tasks = JoinSet::new();
         tasks.spawn(accept::run(listener, Arc::clone(&hub)));
-        tasks.spawn(generator::run(Arc::clone(&hub)));
+        match play {
+            Play::World => tasks.spawn(generator::run(Arc::clone(&hub))),
+            Play::Script(script) => tasks.spawn(script::player::run(Arc::clone(&hub), script)),
+            Play::Capture(capture) => tasks.spawn(replay::run(Arc::clone(&hub), capture)),
+        };
         Ok(Self { addr, hub, tasks })
     }
 
@@ -97,6 +121,11 @@ impl Simulator {
         self.hub.stats.borrow().clone()
     }
 
+    /// `http://127.0.0.1:PORT/_control`, where it is driven by HTTP.
+    pub fn control_url(&self) -> String {
+        format!("http://{}{}", self.addr, endpoint::PATH)
+    }
+
     /// What [`Control::sent`] says.
     pub fn sent(&self) -> Vec<Sent> {
         self.hub.ledger.sent()
@@ -110,6 +139,30 @@ impl Simulator {
             if let Err(error) = ended {
                 tracing::error!(%error, "a task of the simulator failed");
             }
+        }
+    }
+}
+
+/// What makes the world go on.
+enum Play {
+    /// The generator, at its rate.
+    World,
+    Script(Script),
+    Capture(replay::Capture),
+}
+
+impl Play {
+    /// Reads the file that is to be played, if there is one.
+    fn load(options: &mut Options) -> Result<Self, io::Error> {
+        if let Some(path) = &options.play.script {
+            let text = std::fs::read_to_string(path)?;
+            let script = Script::parse(&text, options.seed).map_err(io::Error::other)?;
+            options.rate = script.rate.unwrap_or(options.rate);
+            return Ok(Self::Script(script));
+        }
+        match &options.play.replay {
+            Some(path) => Ok(Self::Capture(replay::Capture::open(path)?)),
+            None => Ok(Self::World),
         }
     }
 }

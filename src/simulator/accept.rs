@@ -1,4 +1,4 @@
-//! The port: takes connections and tells WebSocket from REST by the first bytes of each.
+//! The port: takes connections and tells WebSocket, REST and control by the first bytes of each.
 //!
 //! Every connection is a task of this one and ends with it at the latest.
 
@@ -16,9 +16,12 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use super::endpoint;
 use super::hub::Hub;
+use super::options::{BlockForm, UpgradeMode};
 use super::rest;
 use super::session::Session;
+use super::wire::Wire;
 
 /// The path of the WebSocket.
 pub(super) const PATH: &str = "/ws";
@@ -37,7 +40,6 @@ pub(super) async fn run(listener: TcpListener, hub: Arc<Hub>) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if hub.down.load(Ordering::SeqCst) => hang_up(&stream),
                 Ok((stream, peer)) if connections.len() < CONNECTIONS_MAX => {
                     connections.spawn(serve(stream, peer, Arc::clone(&hub)));
                 }
@@ -79,49 +81,123 @@ async fn serve(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no nodelay");
     }
-    match timeout(HEAD_WAIT, asks_for_websocket(&stream)).await {
-        Ok(true) => upgrade(stream, peer, hub).boxed().await,
-        Ok(false) => rest::serve(stream, peer.ip(), hub).boxed().await,
+    let asked = timeout(HEAD_WAIT, asked(&stream)).await;
+    let down = hub.down.load(Ordering::SeqCst);
+    match asked {
+        Ok(Asked::Control) => endpoint::serve(stream, hub).boxed().await,
+        Ok(Asked::WebSocket | Asked::Rest) if down => hang_up(&stream),
+        Ok(Asked::WebSocket) => upgrade(stream, peer, hub).boxed().await,
+        Ok(Asked::Rest) => rest::serve(stream, peer.ip(), hub).boxed().await,
         Err(_) => tracing::debug!("a client sent no request"),
     }
 }
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    WebSocket,
+    Control,
+    Rest,
+}
+
 /// Looks at the first bytes without taking them.
-async fn asks_for_websocket(stream: &TcpStream) -> bool {
-    let wanted = format!("GET {PATH}");
-    let mut head = [0; 16];
+async fn asked(stream: &TcpStream) -> Asked {
+    let mut head = [0; 24];
     loop {
         let seen = match stream.peek(&mut head).await {
-            Ok(0) | Err(_) => return false,
+            Ok(0) | Err(_) => return Asked::Rest,
             Ok(length) => head.get(..length).unwrap_or_default(),
         };
-        let same = seen
-            .iter()
-            .zip(wanted.as_bytes())
-            .all(|(seen, wanted)| seen == wanted);
-        match seen.get(wanted.len()) {
-            _ if !same => return false,
-            Some(after) => return matches!(after, b' ' | b'?'),
+        match told(seen) {
+            Some(asked) => return asked,
             // A head in pieces: the peek would return at once with the same piece.
             None => sleep(Duration::from_millis(1)).await,
         }
     }
 }
 
+/// What these first bytes ask for, if they are enough to tell.
+fn told(seen: &[u8]) -> Option<Asked> {
+    let mut open = false;
+    for (start, asked) in [
+        (format!("GET {PATH}"), Asked::WebSocket),
+        (format!("GET {}", endpoint::PATH), Asked::Control),
+        (format!("POST {}", endpoint::PATH), Asked::Control),
+    ] {
+        let start = start.as_bytes();
+        let same = seen.iter().zip(start).all(|(seen, start)| seen == start);
+        match seen.get(start.len()) {
+            Some(b' ' | b'?' | b'/') if same => return Some(asked),
+            None => open |= same,
+            Some(_) => {}
+        }
+    }
+    (!open).then_some(Asked::Rest)
+}
+
+/// Takes what the client says and answers nothing, until it or the simulator goes.
+async fn leave_waiting(stream: &TcpStream, hub: &Hub) {
+    let mut heard = [0; 1024];
+    let heard = async {
+        while stream.readable().await.is_ok() {
+            match stream.try_read(&mut heard) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    };
+    tokio::select! {
+        () = heard => {}
+        () = hub.stopped() => {}
+    }
+}
+
+/// The status with which an upgrade is refused; 101 stands for none.
+const fn refusal(mode: UpgradeMode) -> StatusCode {
+    match mode {
+        UpgradeMode::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+        UpgradeMode::Forbidden => StatusCode::FORBIDDEN,
+        UpgradeMode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        UpgradeMode::Unauthorized => StatusCode::UNAUTHORIZED,
+        UpgradeMode::Ok | UpgradeMode::Drop | UpgradeMode::Silence => {
+            StatusCode::SWITCHING_PROTOCOLS
+        }
+    }
+}
+
 async fn upgrade(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
-    let place = hub.register(peer.ip());
-    let refused = place.is_none();
-    if refused && hub.down.load(Ordering::SeqCst) {
+    let (mode, form) = {
+        let modes = hub.modes();
+        (modes.upgrade, modes.block_form)
+    };
+    let place = match mode {
+        UpgradeMode::Ok => hub.register(peer.ip()),
+        UpgradeMode::Drop => return hang_up(&stream),
+        UpgradeMode::Silence => return leave_waiting(&stream, &hub).await,
+        UpgradeMode::TooManyRequests
+        | UpgradeMode::Forbidden
+        | UpgradeMode::Unavailable
+        | UpgradeMode::Unauthorized => None,
+    };
+    let blocked = place.is_none() && mode == UpgradeMode::Ok;
+    if blocked && (hub.down.load(Ordering::SeqCst) || form == BlockForm::Drop) {
         return hang_up(&stream);
     }
+    let refused = match (blocked, place.is_none()) {
+        (true, _) => Some(rest::block_status(form)),
+        (false, true) => Some(refusal(mode)),
+        (false, false) => None,
+    };
     #[allow(
         clippy::result_large_err,
         reason = "the form that the library asks for"
     )]
     let answer = |_: &Request, response: Response| -> Result<Response, ErrorResponse> {
-        if refused {
-            let mut error = ErrorResponse::new(Some(rest::LIMITED.to_owned()));
-            *error.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        if let Some(status) = refused {
+            let mut error = ErrorResponse::new(Some(rest::refusal(status)));
+            *error.status_mut() = status;
             return Err(error);
         }
         Ok(response)
@@ -130,12 +206,16 @@ async fn upgrade(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
         .read_buffer_size(8 * 1024)
         .max_message_size(Some(COMMAND_BYTES))
         .max_frame_size(Some(COMMAND_BYTES));
+    let wire = Wire::new(stream, Arc::clone(&hub.withhold_pongs));
     let socket = timeout(
         HEAD_WAIT,
-        accept_hdr_async_with_config(stream, answer, Some(config)),
+        accept_hdr_async_with_config(wire, answer, Some(config)),
     );
     match (socket.await, place) {
-        (Ok(Ok(socket)), Some(place)) => Session::new(socket, place).run().await,
+        (Ok(Ok(mut socket)), Some(place)) => {
+            socket.get_mut().begins_frames();
+            Session::new(socket, place).run().await;
+        }
         (Ok(Err(error)), _) => tracing::debug!(%error, "no WebSocket came of it"),
         (Ok(Ok(_)), None) | (Err(_), _) => tracing::debug!("no WebSocket came of it"),
     }

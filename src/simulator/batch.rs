@@ -6,12 +6,14 @@
 use std::fmt::Write;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::event::{FEED_NAME, Timestamp};
 
+use super::options::{DripBy, Noise, Oddity};
 use super::person::Person;
 
 /// Events in one batch: as many as are written between two flushes.
@@ -68,6 +70,12 @@ impl Batch {
             let payload = self.text.get(notice.payload.clone());
             (notice, payload.unwrap_or_default())
         })
+    }
+
+    /// When the first and the last of its events happened.
+    pub(super) fn span(&self) -> Option<(i64, i64)> {
+        let (first, last) = (self.notices.first()?, self.notices.last()?);
+        Some((first.timestamp, last.timestamp))
     }
 
     /// How many events it holds.
@@ -139,6 +147,10 @@ pub(super) enum Delivery {
     Skip,
     /// Sends them with the sequence and timestamp of the frame before.
     SameEnvelope,
+    /// Sends them so shaped.
+    Odd(Oddity),
+    /// Sends them in pieces, with this time between two.
+    Drip(DripBy, Duration),
 }
 
 /// What a connection is told by the hub.
@@ -154,8 +166,22 @@ pub(super) enum Order {
         recipient: String,
         payload: String,
     },
+    /// Sends a frame that tells of nobody.
+    Noise(Noise),
+    /// Sends this data frame of a capture, as it is.
+    Replayed(Utf8Bytes),
+    /// The next sequence number is this one.
+    Renumber(u64),
+    /// Half-open from now on, or not any more.
     Stall(bool),
-    Close(u16),
+    /// No data from now on, and no numbers.
+    Mute(bool),
+    /// Nothing is read from now on.
+    StopReading(bool),
+    /// Closes with this code, or without one.
+    Close(Option<u16>),
+    /// Ends the stream without a close.
+    Eof,
     /// Answers when everything before it was flushed.
     Barrier(oneshot::Sender<()>),
 }

@@ -13,12 +13,22 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::event::FEED_NAME;
 
-use super::batch::{BATCH, Batch, Delivery, reply_frame};
-use super::options::{AuthMode, EnterpriseForm, SubscribeMode};
+use super::batch::{BATCH, Batch, Delivery, now_nanos, reply_frame};
+use super::deaf::DeafCause;
+use super::hub::Hub;
+use super::options::{AuthMode, BlockForm, EnterpriseForm, SubscribeMode};
 use super::session::{Goodbye, Session, Step};
 
 /// Close code for a client that broke the limits.
 const POLICY: u16 = 1008;
+
+/// Words of error replies.
+const KEY_WORDS: &str = "the key may not read this";
+const FEED_WORDS: &str = "the feed cannot be had";
+const LIMIT_WORDS: &str = "rate limit exceeded, too many requests";
+
+/// Users whose state comes before the reply to `subscribe`, where it does.
+const EARLY: usize = 3;
 
 /// The feeds that can be subscribed to; only the first one carries anything here.
 const FEEDS: [&str; 4] = [
@@ -56,8 +66,7 @@ impl Session {
         let command: Option<Command> = serde_json::from_str(text).ok();
         let action = command.as_ref().and_then(|command| known(&command.kind));
         if refused {
-            self.reply(false, action, false).await?;
-            return Ok(Some(Goodbye::Close(POLICY)));
+            return self.refuse(action).await;
         }
         match (action, command) {
             (Some("authenticate"), Some(command)) => self.authenticate(&command).await,
@@ -67,22 +76,46 @@ impl Session {
         }
     }
 
+    /// Answers a client that is blocked.
+    async fn refuse(&mut self, action: Option<&'static str>) -> Step {
+        let form = self.place.hub.modes().block_form;
+        match form {
+            BlockForm::TooManyRequests | BlockForm::Forbidden | BlockForm::Unavailable => {
+                self.reply(false, action, false).await?;
+            }
+            BlockForm::ErrorReply => {
+                self.error_in_words(action, LIMIT_WORDS).await?;
+            }
+            BlockForm::Drop => return Ok(Some(Goodbye::Reset)),
+        }
+        Ok(Some(Goodbye::Close(Some(POLICY))))
+    }
+
     async fn authenticate(&mut self, command: &Command) -> Step {
         let hub = &self.place.hub;
+        let action = Some("authenticate");
         let modes = hub.modes().clone();
         let right = command.api_key == modes.key.expose()
-            && enterprise(&command.enterprise, hub.options.enterprise);
-        let ok = right && modes.auth == AuthMode::Ok;
+            && enterprise(&command.enterprise, modes.enterprise);
+        let ok = right && matches!(modes.auth, AuthMode::Ok | AuthMode::OtherFirst);
         hub.count(|stats| {
             stats.auth_ok += u64::from(ok);
             stats.auth_failed += u64::from(!ok);
         });
         match modes.auth {
             AuthMode::Silence => Ok(None),
-            AuthMode::Close => Ok(Some(Goodbye::Close(POLICY))),
+            AuthMode::Close => Ok(Some(Goodbye::Close(Some(POLICY)))),
+            AuthMode::Reset => Ok(Some(Goodbye::Reset)),
+            AuthMode::ErrorWords => self.error_in_words(action, KEY_WORDS).await,
+            AuthMode::ErrorLimit => self.error_in_words(action, LIMIT_WORDS).await,
             AuthMode::Ok | AuthMode::Error => {
                 self.login.authenticated = ok;
-                self.reply(ok, Some("authenticate"), false).await
+                self.reply(ok, action, false).await
+            }
+            AuthMode::OtherFirst => {
+                self.login.authenticated = ok;
+                self.reply(true, Some("unsubscribe"), false).await?;
+                self.reply(ok, action, false).await
             }
         }
     }
@@ -90,31 +123,50 @@ impl Session {
     async fn subscribe(&mut self, command: &Command) -> Step {
         let mode = self.place.hub.modes().subscribe;
         let wanted = feeds(command);
-        let ok = self.login.authenticated && wanted.is_some() && mode == SubscribeMode::Ok;
-        if mode == SubscribeMode::Silence {
-            return Ok(None);
+        let action = Some("subscribe");
+        match mode {
+            SubscribeMode::Silence => return Ok(None),
+            SubscribeMode::Close => return Ok(Some(Goodbye::Close(Some(POLICY)))),
+            SubscribeMode::Reset => return Ok(Some(Goodbye::Reset)),
+            SubscribeMode::ErrorWords => return self.error_in_words(action, FEED_WORDS).await,
+            SubscribeMode::ErrorLimit => return self.error_in_words(action, LIMIT_WORDS).await,
+            SubscribeMode::Error => return self.reply(false, action, false).await,
+            SubscribeMode::Ok | SubscribeMode::OtherFirst | SubscribeMode::DataFirst => {}
         }
+        let ok = self.login.authenticated;
         let Some(wanted) = wanted.filter(|_| ok) else {
-            return self.reply(false, Some("subscribe"), false).await;
+            return self.reply(false, action, false).await;
         };
+        if mode == SubscribeMode::OtherFirst {
+            self.reply(true, Some("authenticate"), false).await?;
+        }
         for feed in wanted {
             if !self.login.feeds.contains(&feed) {
                 self.login.feeds.push(feed);
             }
         }
         if !self.login.feeds.contains(&FEED_NAME) {
-            return self.reply(true, Some("subscribe"), true).await;
+            return self.reply(true, action, true).await;
         }
+        self.begin_feed(mode).await
+    }
+
+    /// Puts the connection in line for the events, answers, and sends what goes around the answer.
+    async fn begin_feed(&mut self, mode: SubscribeMode) -> Step {
         // From here on events are put in line, and they wait there until the reply is written.
         // With a snapshot the emission waits too, so that no older state can follow a newer one.
         let hub = Arc::clone(&self.place.hub);
         let snapshot = hub.options.snapshot && !self.login.snapshot_sent;
-        let turn = match snapshot {
+        let turn = match snapshot || mode == SubscribeMode::DataFirst {
             true => Some(hub.turn.lock().await),
             false => None,
         };
-        self.place.subscribe(true);
-        hub.count(|stats| stats.subscribes += 1);
+        if mode == SubscribeMode::DataFirst
+            && let Some(end) = self.states(0, EARLY).await?
+        {
+            return Ok(Some(end));
+        }
+        self.subscribed(&hub);
         let step = self.reply(true, Some("subscribe"), true).await?;
         if snapshot && step.is_none() {
             self.login.snapshot_sent = true;
@@ -134,20 +186,22 @@ impl Session {
         self.reply(ok, Some("unsubscribe"), true).await
     }
 
+    fn subscribed(&mut self, hub: &Hub) {
+        self.place.subscribe(true);
+        hub.count(|stats| stats.subscribes += 1);
+        if self.muted {
+            let now = now_nanos();
+            let mut deaf = hub.deaf();
+            deaf.begin(Some(self.place.connection), DeafCause::Muted, now);
+        }
+        self.unread |= hub.modes().stop_reading;
+    }
+
     /// Sends every user as it stands. The turn is kept to the end.
     async fn snapshot(&mut self, turn: Option<MutexGuard<'_, ()>>) -> Step {
-        let hub = Arc::clone(&self.place.hub);
-        let len = hub.world().len();
+        let len = self.place.hub.world().len();
         for start in (0..len).step_by(BATCH) {
-            let people: Vec<_> = {
-                let world = hub.world();
-                (start..len)
-                    .take(BATCH)
-                    .filter_map(|index| world.present(index))
-                    .collect()
-            };
-            let batch = Batch::new(people, hub.timestamps(BATCH));
-            let step = self.send_events(&batch, Delivery::InOrder).await?;
+            let step = self.states(start, BATCH).await?;
             if step.is_some() {
                 return Ok(step);
             }
@@ -156,10 +210,30 @@ impl Session {
         Ok(None)
     }
 
+    /// Sends the state of up to `n` users from this place on.
+    async fn states(&mut self, start: u32, n: usize) -> Step {
+        let people = self.place.hub.present(start, n);
+        let batch = Batch::new(people, self.place.hub.timestamps(n));
+        self.send_events(&batch, Delivery::InOrder).await
+    }
+
+    /// An error reply with a sentence, at both places where one was ever seen.
+    async fn error_in_words(&mut self, action: Option<&str>, words: &str) -> Step {
+        let timestamp = self.place.hub.timestamps(1);
+        let action = action.unwrap_or_default();
+        let frame = format!(
+            r#"{{"type":"error","sequence":{},"timestamp":{timestamp},"payload":{{"action":"{action}","error":"{words}"}},"action":"{action}","message":"{words}"}}"#,
+            self.outbox.next()
+        );
+        self.socket.send(Message::text(frame)).await?;
+        Ok(None)
+    }
+
     async fn reply(&mut self, ok: bool, action: Option<&str>, with_feeds: bool) -> Step {
         let hub = &self.place.hub;
         let timestamp = hub.timestamps(1);
-        let action = action.filter(|_| !hub.options.old_replies);
+        let old = hub.modes().old_replies;
+        let action = action.filter(|_| !old);
         let frame = reply_frame(
             if ok { "success" } else { "error" },
             self.outbox.next(),

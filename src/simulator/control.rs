@@ -3,6 +3,8 @@
 //! What it does, it does to every open connection. Each call that sends resolves when the frames
 //! were flushed; one that ends connections, when they are out of the count of `connected`.
 
+mod faults;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +13,10 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::config::Secret;
 
-use super::batch::{BATCH, Delivery, Order};
+use serde::Serialize;
+
+use super::batch::{BATCH, Delivery, Order, now_nanos};
+use super::deaf::DeafCause;
 use super::generator::Pace;
 use super::hub::{Ask, Hub};
 use super::options::{AuthMode, RestMode, SubscribeMode};
@@ -24,7 +29,7 @@ pub struct Control {
 }
 
 /// A user as REST lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UserState {
     /// Place in the world.
     pub index: u32,
@@ -100,11 +105,7 @@ impl Control {
 
     /// Closes every connection with this code, what was sent before it flushed.
     pub async fn close(&self, code: u16) {
-        let lines = self.hub.lines(false);
-        Hub::order(&lines, || Order::Close(code)).await;
-        for line in lines {
-            line.orders.closed().await;
-        }
+        self.end(|| Order::Close(Some(code))).await;
     }
 
     /// Resets every connection (TCP RST): what is under way is lost.
@@ -138,8 +139,18 @@ impl Control {
 
     /// Changes `n` users with nothing sent and no number consumed: what happens while nobody listens.
     pub fn change_silently(&self, n: u64) {
-        let mut world = self.hub.world();
-        (0..n).map_while(|_| world.step()).for_each(drop);
+        let changed = {
+            let mut world = self.hub.world();
+            (0..n).map_while(|_| world.step()).count() as u64
+        };
+        let subscribed = self.hub.stats.borrow().subscribed > 0;
+        let cause = if subscribed {
+            DeafCause::Silent
+        } else {
+            DeafCause::Nobody
+        };
+        let now = now_nanos();
+        self.hub.deaf().miss(None, cause, (now, now), changed);
     }
 
     /// Takes this user out of the list for good, with nothing sent; whether it was in the list.
@@ -252,6 +263,15 @@ impl Control {
         let emitted = self.hub.emit(ask, delivery).await;
         Hub::barrier(&self.hub.lines(true)).await;
         emitted
+    }
+
+    /// Gives an order that ends connections, and waits until they are out of the count.
+    async fn end(&self, order: impl Fn() -> Order) {
+        let lines = self.hub.lines(false);
+        Hub::order(&lines, order).await;
+        for line in lines {
+            line.orders.closed().await;
+        }
     }
 
     async fn tell(&self, order: impl Fn() -> Order) {

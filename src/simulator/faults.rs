@@ -1,6 +1,8 @@
 //! The faults of the command line, decided event by event for one connection. Pure.
 
-use super::options::{DisconnectBy, Options};
+use std::time::Duration;
+
+use super::options::{DisconnectBy, DripBy, FrameFaults, Noise, Oddity, Options};
 
 /// Where one connection stands between its faults.
 #[derive(Debug)]
@@ -10,6 +12,7 @@ pub(super) struct Faults {
     gap_every: u64,
     gap_size: u64,
     duplicate_envelope_every: u64,
+    frames: FrameFaults,
     /// Events sent on this connection.
     sent: u64,
     since_gap: u64,
@@ -24,6 +27,21 @@ pub(super) enum Fate {
     LeaveOut,
 }
 
+/// What else happens to an event that is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Extras {
+    /// A frame that goes before it.
+    pub(super) noise: Option<Noise>,
+    pub(super) odd: Option<Oddity>,
+    pub(super) drip: Option<(DripBy, Duration)>,
+    /// It is sent twice.
+    pub(super) twice: bool,
+    /// It is sent after the one that follows it.
+    pub(super) held_back: bool,
+    /// The number that comes after it is the first one again.
+    pub(super) restart: bool,
+}
+
 impl Faults {
     pub(super) fn new(options: &Options) -> Self {
         Self {
@@ -32,6 +50,7 @@ impl Faults {
             gap_every: options.gap_every,
             gap_size: options.gap_size,
             duplicate_envelope_every: options.duplicate_envelope_every,
+            frames: options.frames.clone(),
             sent: 0,
             since_gap: 0,
             gap_left: 0,
@@ -55,6 +74,28 @@ impl Faults {
         } else {
             Fate::Send
         }
+    }
+
+    /// What else happens to the event that [`next`](Self::next) has just decided on.
+    pub(super) fn extras(&self) -> Extras {
+        let (frames, sent) = (&self.frames, self.sent);
+        let at = |every| divides(every, sent);
+        Extras {
+            noise: frames.noise.filter(|_| at(frames.noise_every)),
+            odd: frames.odd.filter(|_| at(frames.odd_every)),
+            drip: frames
+                .drip
+                .filter(|_| at(frames.drip_every))
+                .map(|by| (by, frames.drip_interval)),
+            twice: at(frames.repeat_every),
+            held_back: at(frames.reorder_every),
+            restart: at(frames.restart_numbers_every),
+        }
+    }
+
+    /// The number at which the numbering begins.
+    pub(super) const fn first_sequence(&self) -> u64 {
+        self.frames.first_sequence
     }
 
     /// Whether the connection ends after the event that was just sent, and how.

@@ -1,4 +1,4 @@
-//! What all tasks of the simulator share: the world, the switches, the counters.
+//! What all tasks of the simulator share: the world, the counters, what was missed.
 //!
 //! Events are emitted one batch at a time, so that every connection gets the events of a user in
 //! their order. A connection that does not read holds all emission back: nothing piles up.
@@ -12,22 +12,16 @@ use tokio::sync::watch;
 use crate::config::Secret;
 
 use super::batch::{BATCH, Batch, Delivery, Order, now_nanos};
+use super::deaf::{DeafCause, Deafness};
 use super::generator::Pace;
 use super::limits::Limits;
-use super::options::{AuthMode, Options, RestMode, SubscribeMode};
+use super::modes::Modes;
+use super::options::Options;
 use super::person::Person;
 use super::registry::Line;
+use super::replay::Known;
 use super::stats::{Entry, Ledger, Stats, locked};
 use super::world::World;
-
-/// What can be switched while the simulator runs.
-#[derive(Clone, Debug)]
-pub(super) struct Modes {
-    pub(super) key: Secret,
-    pub(super) auth: AuthMode,
-    pub(super) subscribe: SubscribeMode,
-    pub(super) rest: RestMode,
-}
 
 /// The shared state.
 #[derive(Debug)]
@@ -44,6 +38,11 @@ pub(super) struct Hub {
     pub(super) limits: Mutex<Limits>,
     /// Whether the vendor is away: see [`Control::set_down`](super::Control::set_down).
     pub(super) down: AtomicBool,
+    /// Whether pings are left without an answer.
+    pub(super) withhold_pongs: Arc<AtomicBool>,
+    deaf: Mutex<Deafness>,
+    /// What a capture that is played has told so far; it is the list then.
+    pub(super) replayed: Option<Mutex<Known>>,
     pub(super) lines: Mutex<BTreeMap<u64, Line>>,
     /// The last timestamp given out.
     clock: AtomicI64,
@@ -68,29 +67,40 @@ impl Hub {
         } else {
             Pace::from_rate(options.rate)
         };
+        let mut deaf = Deafness::default();
+        deaf.begin(None, DeafCause::Nobody, now_nanos());
         Self {
             pace: watch::Sender::new(pace),
             stats: watch::Sender::new(Stats::default()),
             stop: watch::Sender::new(false),
             ledger: Ledger::new(options.record_ledger),
             turn: tokio::sync::Mutex::default(),
-            modes: Mutex::new(Modes {
-                key,
-                auth: options.auth,
-                subscribe: options.subscribe,
-                rest: options.rest,
-            }),
+            modes: Mutex::new(Modes::new(&options, key)),
             world: Mutex::new(World::new(options.seed, options.users, registered)),
-            limits: Mutex::new(Limits::new(options.enforce_limits, options.block_duration)),
+            limits: Mutex::new(Limits::new(
+                options.enforce_limits,
+                options.block_duration,
+                options.limits.clone(),
+            )),
             down: AtomicBool::new(false),
+            withhold_pongs: Arc::new(AtomicBool::new(options.link.withhold_pongs)),
+            deaf: Mutex::new(deaf),
+            replayed: options.play.replay.as_ref().map(|_| Mutex::default()),
             lines: Mutex::default(),
             clock: AtomicI64::new(0),
             options,
         }
     }
 
+    /// The world, which knows what time it is.
     pub(super) fn world(&self) -> MutexGuard<'_, World> {
-        locked(&self.world)
+        let mut world = locked(&self.world);
+        world.set_clock(now_nanos());
+        world
+    }
+
+    pub(super) fn deaf(&self) -> MutexGuard<'_, Deafness> {
+        locked(&self.deaf)
     }
 
     pub(super) fn modes(&self) -> MutexGuard<'_, Modes> {
@@ -138,13 +148,32 @@ impl Hub {
         let people = self.change(ask);
         let batch = Arc::new(Batch::new(people.clone(), self.timestamps(people.len())));
         self.count(|stats| stats.events_generated += people.len() as u64);
-        for line in self.lines(true) {
+        let lines = self.lines(true);
+        if let Some(span) = batch.span().filter(|_| lines.is_empty()) {
+            let missed = people.len() as u64;
+            self.deaf().miss(None, DeafCause::Nobody, span, missed);
+        }
+        for line in lines {
             let order = Order::Events(Arc::clone(&batch), delivery);
             if line.orders.send(order).await.is_err() {
-                tracing::debug!("a connection ended before it got its events");
+                // Its end is told by itself; of these events only the hub knows.
+                if let Some(span) = batch.span() {
+                    let missed = people.len() as u64;
+                    let connection = Some(line.connection);
+                    self.deaf().miss(connection, DeafCause::Lost, span, missed);
+                }
             }
         }
         people.len()
+    }
+
+    /// Up to `n` users of the list, from this place on.
+    pub(super) fn present(&self, start: u32, n: usize) -> Vec<Person> {
+        let world = self.world();
+        (start..world.len())
+            .take(n)
+            .filter_map(|index| world.present(index))
+            .collect()
     }
 
     fn change(&self, ask: Ask) -> Vec<Person> {

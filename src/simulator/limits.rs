@@ -9,12 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// WebSocket connections that one address may have open.
-pub(super) const CONNECTIONS: usize = 10;
-/// Requests that one address may make within [`WINDOW`].
-pub(super) const REQUESTS: usize = 40;
-/// The span over which requests are counted.
-const WINDOW: Duration = Duration::from_secs(60);
+use super::options::LimitOptions;
+
 /// Requests remembered of one address: what is above shows only as this peak.
 const REMEMBERED: usize = 10_000;
 /// Addresses remembered; beyond it the idle ones are forgotten.
@@ -25,6 +21,7 @@ const ADDRESSES: usize = 1_024;
 pub(super) struct Limits {
     enforced: bool,
     block: Duration,
+    options: LimitOptions,
     addresses: HashMap<IpAddr, Address>,
     /// Everybody is refused until then.
     all_blocked_until: Option<Instant>,
@@ -49,10 +46,11 @@ pub(super) struct Verdict {
 }
 
 impl Limits {
-    pub(super) fn new(enforced: bool, block: Duration) -> Self {
+    pub(super) fn new(enforced: bool, block: Duration, options: LimitOptions) -> Self {
         Self {
             enforced,
             block,
+            options,
             addresses: HashMap::new(),
             all_blocked_until: None,
         }
@@ -63,20 +61,22 @@ impl Limits {
         self.all_blocked_until = Some(until);
     }
 
-    /// Counts a WebSocket connection that opens; a refused one does not stay counted.
-    pub(super) fn connect(&mut self, peer: IpAddr, now: Instant) -> Verdict {
+    /// Counts a WebSocket connection that opens. A refused one does not stay counted, unless it is
+    /// let in to be refused later.
+    pub(super) fn connect(&mut self, peer: IpAddr, let_in: bool, now: Instant) -> Verdict {
         let (block, blocked) = (self.enforced.then_some(self.block), self.blocked(now));
+        let limit = self.options.limit_connections;
         let address = self.address(peer, now);
         let count = address.connections + 1;
-        let mut verdict = address.judge(count, CONNECTIONS, block, now);
+        let mut verdict = address.judge(count, limit, block, now);
         verdict.refused |= blocked;
-        if !verdict.refused {
+        if let_in || !verdict.refused {
             address.connections = count;
         }
         verdict
     }
 
-    /// A WebSocket connection that was not refused has ended.
+    /// A WebSocket connection that was counted has ended.
     pub(super) fn disconnect(&mut self, peer: IpAddr) {
         if let Some(address) = self.addresses.get_mut(&peer) {
             address.connections = address.connections.saturating_sub(1);
@@ -86,11 +86,12 @@ impl Limits {
     /// Counts a request.
     pub(super) fn request(&mut self, peer: IpAddr, now: Instant) -> Verdict {
         let (block, blocked) = (self.enforced.then_some(self.block), self.blocked(now));
+        let limit = self.options.limit_requests;
         let address = self.address(peer, now);
         if address.requests.len() < REMEMBERED {
             address.requests.push_back(now);
         }
-        let mut verdict = address.judge(address.requests.len(), REQUESTS, block, now);
+        let mut verdict = address.judge(address.requests.len(), limit, block, now);
         verdict.refused |= blocked;
         verdict
     }
@@ -100,12 +101,13 @@ impl Limits {
     }
 
     fn address(&mut self, peer: IpAddr, now: Instant) -> &mut Address {
+        let window = self.options.limit_window;
         if self.addresses.len() >= ADDRESSES {
             self.addresses.retain(|_, address| address.connections > 0);
         }
         let address = self.addresses.entry(peer).or_default();
         while let Some(first) = address.requests.front() {
-            if now.duration_since(*first) < WINDOW {
+            if now.duration_since(*first) < window {
                 break;
             }
             address.requests.pop_front();
@@ -145,9 +147,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_forty_first_request_within_a_minute_is_a_breach_and_blocks() {
-        let mut limits = Limits::new(true, Duration::from_secs(120));
+        let mut limits = Limits::new(true, Duration::from_secs(120), LimitOptions::default());
         let start = Instant::now();
-        assert!((0..REQUESTS).all(|_| !limits.request(PEER, start).breach));
+        assert!((0..40).all(|_| !limits.request(PEER, start).breach));
         let over = limits.request(PEER, start);
         assert!(over.breach && over.refused);
         let later = limits.request(PEER, start + Duration::from_secs(119));
@@ -158,13 +160,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_eleventh_connection_is_a_breach_until_one_has_ended() {
-        let mut limits = Limits::new(false, Duration::ZERO);
+        let mut limits = Limits::new(false, Duration::ZERO, LimitOptions::default());
         let now = Instant::now();
-        assert!((0..CONNECTIONS).all(|_| !limits.connect(PEER, now).breach));
-        let over = limits.connect(PEER, now);
+        assert!((0..10).all(|_| !limits.connect(PEER, false, now).breach));
+        let over = limits.connect(PEER, false, now);
         assert!(over.breach && !over.refused);
         limits.disconnect(PEER);
         limits.disconnect(PEER);
-        assert!(!limits.connect(PEER, now).breach);
+        assert!(!limits.connect(PEER, false, now).breach);
     }
 }

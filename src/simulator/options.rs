@@ -2,14 +2,23 @@
 //!
 //! Plain data. Nothing here opens a socket, and the key is never shown by `Debug`.
 
+mod groups;
+mod modes;
+
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::config::Secret;
+
+pub use groups::{FrameFaults, LimitOptions, LinkFaults, ListFaults, PlayOptions};
+pub use modes::{
+    AuthMode, BlockForm, DisconnectBy, DripBy, EnterpriseForm, Noise, Oddity, RestMode,
+    SubscribeMode, UpgradeMode,
+};
 
 /// The key that the simulator takes unless told otherwise. It opens nothing else in the world.
 pub const EXAMPLE_KEY: &str = "example-enterprise-key";
@@ -61,6 +70,9 @@ pub struct Options {
     /// with other content, as the vendor's own sample does; 0 never does.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub duplicate_envelope_every: u64,
+    /// How the upgrade to a WebSocket is answered.
+    #[arg(long, value_enum, value_name = "MODE", default_value = "ok")]
+    pub upgrade: UpgradeMode,
     /// How `authenticate` is answered when the key is right.
     #[arg(long, value_enum, value_name = "MODE", default_value = "ok")]
     pub auth: AuthMode,
@@ -85,6 +97,21 @@ pub struct Options {
     /// How long such a client is blocked.
     #[arg(long, value_name = "SPAN", default_value = "120s", value_parser = humantime::parse_duration)]
     pub block_duration: Duration,
+    /// What the limits are, and how a blocked client is answered.
+    #[command(flatten)]
+    pub limits: LimitOptions,
+    /// Faults of the frames of a connection.
+    #[command(flatten)]
+    pub frames: FrameFaults,
+    /// Faults of the connection below its frames.
+    #[command(flatten)]
+    pub link: LinkFaults,
+    /// Faults of the list.
+    #[command(flatten)]
+    pub list: ListFaults,
+    /// What is played.
+    #[command(flatten)]
+    pub play: PlayOptions,
     /// Whether the world goes on at its rate while nobody is subscribed, as the real one does.
     #[arg(skip = true)]
     pub generate_when_unsubscribed: bool,
@@ -94,71 +121,6 @@ pub struct Options {
     /// Whether each data frame that is sent is noted for [`Simulator::sent`](super::Simulator::sent).
     #[arg(skip)]
     pub record_ledger: bool,
-}
-
-/// How `authenticate` is answered when the key is right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AuthMode {
-    /// With success.
-    Ok,
-    /// With the error reply that a wrong key gets.
-    Error,
-    /// Not at all.
-    Silence,
-    /// By closing the connection.
-    Close,
-}
-
-/// How `subscribe` is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SubscribeMode {
-    /// With success, and the events follow.
-    Ok,
-    /// With an error reply.
-    Error,
-    /// Not at all, and no events follow.
-    Silence,
-}
-
-/// Which form of the `enterprise` flag is taken: the vendor's pages show both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EnterpriseForm {
-    /// `true` and `"true"`.
-    Any,
-    /// Only `true`.
-    Boolean,
-    /// Only `"true"`.
-    String,
-}
-
-/// How `GET /v1/enterprise/users` is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum RestMode {
-    /// With the list.
-    Ok,
-    /// With 429.
-    TooManyRequests,
-    /// With 503, as in a maintenance.
-    Unavailable,
-    /// With 500.
-    ServerError,
-    /// With 200 and half a list; then the connection is closed.
-    Truncated,
-    /// With 200 and a page of HTML.
-    Html,
-    /// With the list, each object with `advisor_user_id` twice, as in the vendor's sample.
-    DuplicateKeys,
-    /// Never.
-    Silence,
-}
-
-/// How a connection is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DisconnectBy {
-    /// By a close frame with code 1001, everything before it delivered.
-    Close,
-    /// By a TCP reset: what is under way is lost.
-    Reset,
 }
 
 impl Options {
@@ -192,6 +154,7 @@ impl Default for Options {
             gap_every: 0,
             gap_size: 1,
             duplicate_envelope_every: 0,
+            upgrade: UpgradeMode::Ok,
             auth: AuthMode::Ok,
             enterprise: EnterpriseForm::Any,
             subscribe: SubscribeMode::Ok,
@@ -200,6 +163,11 @@ impl Default for Options {
             snapshot: false,
             enforce_limits: false,
             block_duration: Duration::from_secs(120),
+            limits: LimitOptions::default(),
+            frames: FrameFaults::default(),
+            link: LinkFaults::default(),
+            list: ListFaults::default(),
+            play: PlayOptions::default(),
             generate_when_unsubscribed: true,
             paused: false,
             record_ledger: false,

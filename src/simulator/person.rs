@@ -13,6 +13,17 @@ const FIRST_NAMES: [&str; 8] = [
 /// Counters below this are a user on its way to `VERIFIED`.
 const VERIFIED_FROM: u32 = 3;
 
+/// How an object of the list is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// In the second generation.
+    Usual,
+    /// With `advisor_user_id` twice.
+    DuplicateKey,
+    /// In the third generation, with far more than the feed tells.
+    Wide,
+}
+
 /// A user after `counter` events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Person {
@@ -146,11 +157,15 @@ impl Person {
         )
     }
 
-    /// The object of the REST list (its second generation), without the token.
-    pub(super) fn write_object(self, out: &mut String, duplicate_key: bool) -> fmt::Result {
+    /// The object of the REST list, without the token.
+    pub(super) fn write_object(self, out: &mut String, form: Form) -> fmt::Result {
+        out.push('{');
+        if form == Form::Wide {
+            self.write_wide(out)?;
+        }
         write!(
             out,
-            r#"{{"account_type":"{}","account_role":"{}","user_id":""#,
+            r#""account_type":"{}","account_role":"{}","user_id":""#,
             self.account_type(),
             self.account_role()
         )?;
@@ -164,7 +179,7 @@ impl Person {
             self.counter,
             self.phone_suffix()
         )?;
-        if duplicate_key {
+        if form == Form::DuplicateKey {
             out.write_str(r#""advisor_user_id":null,"#)?;
         }
         let (email, sms) = self.requirements();
@@ -172,6 +187,19 @@ impl Person {
             out,
             r#""status":"{}","requirements":{{"email":{email},"sms":{sms}}}}}"#,
             self.status()
+        )
+    }
+
+    /// What the third generation has more: the vendor's own id, answers to questions, identity data.
+    fn write_wide(self, out: &mut String) -> fmt::Result {
+        write!(
+            out,
+            r#""id":{},"phone_country_code":"US","account_purpose":"INVESTMENT","account_purpose_other":null,"source_of_funds":"SALARY","source_of_funds_other":null,"intermediary_status":"NONE","expected_transfer_volume":"0-10000","expected_trade_volume":"0-10000","individual":{{"date_of_birth":"1970-01-{:02}","identification_number":"{:09}","address":{{"street":"{} Example Street","city":"Exampleville","postal_code":"{:05}","country":"ZZ"}},"occupation":"TESTER"}},"#,
+            1_000_000 + u64::from(self.index),
+            1 + self.index % 28,
+            self.draw(6) % 1_000_000_000,
+            1 + self.index,
+            self.draw(7) % 100_000
         )
     }
 
@@ -235,7 +263,9 @@ mod tests {
                     .unwrap();
                 let payload: Value = serde_json::from_str(&payload).unwrap();
                 let mut object = String::new();
-                who.write_object(&mut object, counter % 2 == 0).unwrap();
+                let forms = [Form::Usual, Form::DuplicateKey, Form::Wide];
+                who.write_object(&mut object, forms[counter as usize % 3])
+                    .unwrap();
                 assert!(!object.contains(&who.token()));
                 let object: Value = serde_json::from_str(&object).unwrap();
                 for key in ["user_id", "email", "last_name", "phone_number", "status"] {

@@ -10,9 +10,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::batch::Order;
+use super::batch::{Order, now_nanos};
+use super::deaf::DeafCause;
 use super::hub::Hub;
 use super::limits::Verdict;
+use super::options::BlockForm;
 use super::stats::locked;
 
 /// Orders that wait for one connection; at the bound the emission waits.
@@ -21,6 +23,7 @@ const ORDERS: usize = 4;
 /// The hub's end of one connection.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
+    pub(super) connection: u64,
     pub(super) orders: mpsc::Sender<Order>,
     pub(super) reset: Arc<Notify>,
     subscribed: Arc<AtomicBool>,
@@ -52,19 +55,17 @@ impl Hub {
         locked(&self.limits).block_all(Instant::now() + span);
     }
 
-    /// Counts a WebSocket connection of this peer and opens a line to it, unless it is refused.
+    /// Counts a WebSocket connection of this peer and opens a line to it, unless it is refused. One that
+    /// is to be refused in words is let in, because only a connection has words.
     pub(super) fn register(self: &Arc<Self>, peer: IpAddr) -> Option<Registration> {
+        let let_in = self.modes().block_form == BlockForm::ErrorReply;
         let Verdict {
             breach,
             refused,
             count,
-        } = locked(&self.limits).connect(peer, Instant::now());
+        } = locked(&self.limits).connect(peer, let_in, Instant::now());
+        let refused = refused && !let_in;
         let (sender, orders) = mpsc::channel(ORDERS);
-        let line = Line {
-            orders: sender,
-            reset: Arc::default(),
-            subscribed: Arc::default(),
-        };
         let mut connection = 0;
         self.count(|stats| {
             stats.limit_breaches += u64::from(breach);
@@ -78,6 +79,12 @@ impl Hub {
         if refused {
             return None;
         }
+        let line = Line {
+            connection,
+            orders: sender,
+            reset: Arc::default(),
+            subscribed: Arc::default(),
+        };
         locked(&self.lines).insert(connection, line.clone());
         let place = Registration {
             hub: Arc::clone(self),
@@ -120,12 +127,40 @@ impl Hub {
 }
 
 impl Registration {
+    /// Whether events are put in line.
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.line.subscribed.load(Ordering::Relaxed)
+    }
+
+    /// Notes the events that are still in line as lost.
+    fn lose_orders(&mut self) {
+        while let Ok(order) = self.orders.try_recv() {
+            if let Order::Events(batch, _) = order
+                && let Some(span) = batch.span()
+            {
+                let missed = batch.len() as u64;
+                let connection = Some(self.connection);
+                self.hub
+                    .deaf()
+                    .miss(connection, DeafCause::Lost, span, missed);
+            }
+        }
+    }
+
     /// From now on events are put in line; whether they were not before.
     pub(super) fn subscribe(&self, wanted: bool) -> bool {
         let was = self.line.subscribed.swap(wanted, Ordering::Relaxed);
+        // Told while the counters are held, so that two connections cannot tell it in the wrong order.
         self.hub.count(|stats| {
+            let before = stats.subscribed;
             stats.subscribed -= usize::from(was);
             stats.subscribed += usize::from(wanted);
+            let now = now_nanos();
+            match (before, stats.subscribed) {
+                (0, 1..) => self.hub.deaf().end(None, DeafCause::Nobody, now),
+                (1.., 0) => self.hub.deaf().begin(None, DeafCause::Nobody, now),
+                _ => {}
+            }
         });
         was != wanted
     }
@@ -136,6 +171,10 @@ impl Drop for Registration {
         locked(&self.hub.lines).remove(&self.connection);
         locked(&self.hub.limits).disconnect(self.peer);
         self.subscribe(false);
+        self.hub.deaf().end_all(self.connection, now_nanos());
         self.hub.count(|stats| stats.connected -= 1);
+        // Who waits for the end sees the channel close, and finds the count right by then.
+        self.orders.close();
+        self.lose_orders();
     }
 }

@@ -3,11 +3,12 @@
 //! One loop. It writes only what it is told to and never reads while it is stalled. How it ends is
 //! a value, so that what was written before an end is flushed, except by a reset.
 
+mod write;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -15,13 +16,14 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tokio_tungstenite::tungstenite::{self, Bytes};
 
 use super::accept::hang_up;
-use super::batch::{Batch, Delivery, Order, data_frame};
+use super::batch::{Order, now_nanos};
 use super::command::Login;
+use super::deaf::DeafCause;
 use super::faults::Faults;
 use super::hub::Hub;
-use super::options::DisconnectBy;
 use super::outbox::Outbox;
 use super::registry::Registration;
+use super::wire::Wire;
 
 /// Close code of a server that goes away.
 pub(super) const GOING_AWAY: u16 = 1001;
@@ -34,11 +36,16 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// One connection.
 pub(super) struct Session {
-    pub(super) socket: WebSocketStream<TcpStream>,
+    pub(super) socket: WebSocketStream<Wire>,
     pub(super) place: Registration,
     pub(super) login: Login,
     pub(super) outbox: Outbox,
+    /// Half-open: nothing is read or written.
     stalled: bool,
+    /// No data is written, and no number consumed.
+    pub(super) muted: bool,
+    /// Nothing is read, but written.
+    pub(super) unread: bool,
     last_pong: Instant,
 }
 
@@ -47,8 +54,10 @@ pub(super) struct Session {
 pub(super) enum Goodbye {
     /// The client is gone, or said that it goes.
     Client,
-    /// The server closes with this code.
-    Close(u16),
+    /// The server closes with this code, or without one.
+    Close(Option<u16>),
+    /// The server ends the stream without a word.
+    Eof,
     /// The server resets.
     Reset,
 }
@@ -57,15 +66,18 @@ pub(super) enum Goodbye {
 pub(super) type Step = Result<Option<Goodbye>, tungstenite::Error>;
 
 impl Session {
-    pub(super) fn new(socket: WebSocketStream<TcpStream>, place: Registration) -> Self {
+    pub(super) fn new(socket: WebSocketStream<Wire>, place: Registration) -> Self {
         let faults = Faults::new(&place.hub.options);
         let outbox = Outbox::new(place.connection, faults);
+        let muted = place.hub.modes().mute;
         Self {
             socket,
             place,
             login: Login::default(),
             outbox,
             stalled: false,
+            muted,
+            unread: false,
             last_pong: Instant::now(),
         }
     }
@@ -80,11 +92,13 @@ impl Session {
             }),
             () = reset.notified() => Goodbye::Reset,
         };
+        self.note_lost(goodbye);
         match goodbye {
             Goodbye::Client => {}
             Goodbye::Close(code) => self.close(code).await,
+            Goodbye::Eof => return,
             Goodbye::Reset => {
-                hang_up(self.socket.get_ref());
+                hang_up(self.socket.get_ref().stream());
                 return;
             }
         }
@@ -105,14 +119,14 @@ impl Session {
             let step = tokio::select! {
                 order = self.place.orders.recv() => match order {
                     Some(order) => self.obey(order).await?,
-                    None => Some(Goodbye::Close(GOING_AWAY)),
+                    None => Some(Goodbye::Close(Some(GOING_AWAY))),
                 },
-                frame = self.socket.next(), if !self.stalled => match frame {
+                frame = self.socket.next(), if !self.stalled && !self.unread => match frame {
                     Some(frame) => self.hear(frame?).await?,
                     None => Some(Goodbye::Client),
                 },
                 _ = pings.tick(), if !self.stalled => self.ping().await?,
-                () = hub.stopped() => Some(Goodbye::Close(GOING_AWAY)),
+                () = hub.stopped() => Some(Goodbye::Close(Some(GOING_AWAY))),
             };
             if let Some(goodbye) = step {
                 return Ok(goodbye);
@@ -142,76 +156,93 @@ impl Session {
     async fn obey(&mut self, order: Order) -> Step {
         match order {
             Order::Events(batch, delivery) => return self.send_events(&batch, delivery).await,
-            Order::Stall(stalled) => self.stalled = stalled,
+            Order::Stall(stalled) => {
+                self.stalled = stalled;
+                self.note_deaf(DeafCause::Stalled, stalled);
+            }
+            Order::Mute(muted) => {
+                self.muted = muted;
+                self.note_deaf(DeafCause::Muted, muted);
+            }
+            Order::StopReading(unread) => self.unread = unread,
+            Order::Renumber(next) => self.outbox.renumber(next),
             Order::Close(code) => return Ok(Some(Goodbye::Close(code))),
+            Order::Eof => return Ok(Some(Goodbye::Eof)),
             Order::Barrier(done) => {
                 if done.send(()).is_err() {
                     tracing::debug!("nobody waits for the flush any more");
                 }
             }
-            _ if self.stalled => {}
+            Order::Raw(_)
+            | Order::Noise(_)
+            | Order::Envelope { .. }
+            | Order::Replayed(_)
+            | Order::RepeatLast
+                if self.stalled => {}
             Order::Raw(message) => self.socket.send(message).await?,
+            Order::Noise(noise) => self.send_noise(noise).await?,
             Order::Envelope { recipient, payload } => {
-                let (sequence, timestamp) = (self.outbox.next(), self.place.hub.timestamps(1));
-                let frame = data_frame(sequence, &recipient, timestamp, &payload);
-                self.socket.send(Message::Text(frame)).await?;
+                self.send_envelope(&recipient, &payload).await?;
             }
-            Order::RepeatLast => {
-                if let Some((frame, entry)) = self.outbox.last() {
-                    self.socket.send(Message::Text(frame)).await?;
-                    self.place.hub.note([entry].into_iter());
-                }
-            }
+            Order::Replayed(frame) => self.send_replayed(frame).await?,
+            Order::RepeatLast => self.repeat_last().await?,
         }
         Ok(None)
     }
 
-    /// Writes the events with one flush at their end.
-    pub(super) async fn send_events(&mut self, batch: &Batch, delivery: Delivery) -> Step {
-        let delivery = if self.stalled {
-            Delivery::Skip
-        } else {
-            delivery
-        };
-        let plan = self.outbox.plan(batch, delivery);
-        let hub = Arc::clone(&self.place.hub);
-        if plan.left_out > 0 {
-            hub.count(|stats| stats.events_skipped += plan.left_out);
+    /// Half-open from now on, as `--disconnect-by stall` wants it.
+    pub(super) fn stalls(&mut self) {
+        self.stalled = true;
+        self.note_deaf(DeafCause::Stalled, true);
+    }
+
+    fn note_deaf(&self, cause: DeafCause, begins: bool) {
+        // A connection that is not subscribed is not meant to hear anything.
+        let (connection, now) = (Some(self.place.connection), now_nanos());
+        let mut deaf = self.place.hub.deaf();
+        if begins && self.place.is_subscribed() {
+            deaf.begin(connection, cause, now);
+        } else if !begins {
+            deaf.end(connection, cause, now);
         }
-        // Noted before the flush: a frame that arrived is never missing from the ledger.
-        let mut written = Vec::with_capacity(plan.frames.len());
-        let mut result = Ok(());
-        for (frame, entry) in plan.frames {
-            result = self.socket.feed(Message::Text(frame)).await;
-            if result.is_err() {
-                break;
-            }
-            written.push(entry);
+    }
+
+    /// Notes what was meant for this connection and will not be written, or may not arrive.
+    fn note_lost(&self, goodbye: Goodbye) {
+        // Not subscribed from here on, so that nothing more is put in line.
+        let was_subscribed = self.place.subscribe(false);
+        let connection = Some(self.place.connection);
+        let mut deaf = self.place.hub.deaf();
+        if let Some(moment) = self.outbox.waiting() {
+            deaf.miss(connection, DeafCause::Lost, (moment, moment), 1);
         }
-        hub.note(written.into_iter());
-        result?;
-        self.socket.flush().await?;
-        Ok(plan.disconnect.map(|how| match how {
-            DisconnectBy::Close => Goodbye::Close(GOING_AWAY),
-            DisconnectBy::Reset => Goodbye::Reset,
-        }))
+        if goodbye == Goodbye::Reset && was_subscribed {
+            let now = now_nanos();
+            let from = self.outbox.last().map_or(now, |(_, last)| last.timestamp);
+            deaf.miss(connection, DeafCause::Reset, (from.min(now), now), 0);
+        }
     }
 
     async fn ping(&mut self) -> Step {
-        if self.last_pong.elapsed() > PONG_WAIT.max(2 * self.place.hub.options.ping_interval) {
-            return Ok(Some(Goodbye::Close(GOING_AWAY)));
+        let hub = &self.place.hub;
+        if !hub.modes().pings {
+            return Ok(None);
+        }
+        let patience = PONG_WAIT.max(2 * hub.options.ping_interval);
+        if !self.unread && self.last_pong.elapsed() > patience {
+            return Ok(Some(Goodbye::Close(Some(GOING_AWAY))));
         }
         self.socket.send(Message::Ping(Bytes::new())).await?;
         self.place.hub.count(|stats| stats.pings_sent += 1);
         Ok(None)
     }
 
-    async fn close(&mut self, code: u16) {
-        let frame = CloseFrame {
+    async fn close(&mut self, code: Option<u16>) {
+        let frame = code.map(|code| CloseFrame {
             code: CloseCode::from(code),
             reason: "".into(),
-        };
-        if let Err(error) = self.socket.send(Message::Close(Some(frame))).await {
+        });
+        if let Err(error) = self.socket.send(Message::Close(frame)).await {
             tracing::debug!(%error, "the client was gone before it was told goodbye");
         }
     }
@@ -219,7 +250,7 @@ impl Session {
 
 /// Reads on until the client closes too. Dropping a socket with unread bytes would reset it, and a
 /// reset takes from the client what it has not read yet.
-async fn drain(mut socket: WebSocketStream<TcpStream>, hub: &Hub) {
+async fn drain(mut socket: WebSocketStream<Wire>, hub: &Hub) {
     let until_closed = async {
         while let Some(Ok(frame)) = socket.next().await {
             if let Message::Close(frame) = frame {

@@ -4,13 +4,15 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::Serialize;
+
 use super::person::Person;
 
 /// Entries that the ledger takes; later ones are only counted.
 const LEDGER_MAX: usize = 8_000_000;
 
 /// Counters since the start, and two gauges (`connected`, `subscribed`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Stats {
     pub connected: usize,
@@ -37,13 +39,17 @@ pub struct Stats {
     /// Most requests that one address made within 60 s.
     pub requests_peak: usize,
     pub last_close_code_from_client: Option<u16>,
+    /// Frames sent that tell of nobody.
+    pub noise_sent: u64,
+    /// Whether the script or the capture was played to its end.
+    pub played: bool,
     /// Frames that were sent after the ledger was full.
     pub ledger_dropped: u64,
 }
 
 /// One data frame that was handed to a socket. The last ones before a connection broke may not have
 /// arrived.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sent {
     /// Number of the connection, from 1 in the order in which they were accepted.
     pub connection: u64,

@@ -2,7 +2,13 @@
 //!
 //! Deterministic by its seed. It is what REST serves and what the feed tells of; it does no I/O.
 
+use std::collections::VecDeque;
+
 use super::person::{Person, mix};
+
+/// Changes that are remembered for a list that lags, and for how long (in nanoseconds).
+const HISTORY: usize = 262_144;
+const HISTORY_NANOS: i64 = 600 * 1_000_000_000;
 
 /// The simulated world.
 #[derive(Debug)]
@@ -11,6 +17,10 @@ pub(super) struct World {
     users: Vec<User>,
     /// Draws made so far: the next one is `mix(seed + drawn)`.
     drawn: u64,
+    /// The time, as the caller says it.
+    now: i64,
+    /// What users were before they changed, and when they did: oldest first.
+    history: VecDeque<(i64, u32, User)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +55,45 @@ impl World {
             seed,
             users,
             drawn: 0,
+            now: 0,
+            history: VecDeque::new(),
         }
+    }
+
+    /// Tells the time, in nanoseconds.
+    pub(super) const fn set_clock(&mut self, now: i64) {
+        self.now = now;
+    }
+
+    /// The world as it was then, as far back as the history goes.
+    pub(super) fn as_of(&self, moment: i64) -> Self {
+        let mut then = Self {
+            seed: self.seed,
+            users: self.users.clone(),
+            drawn: self.drawn,
+            now: moment,
+            history: VecDeque::new(),
+        };
+        let later = self.history.iter().rev();
+        for (_, index, before) in later.take_while(|(at, ..)| *at > moment) {
+            if let Some(user) = then.users.get_mut(*index as usize) {
+                *user = *before;
+            }
+        }
+        then
+    }
+
+    fn remember(&mut self, index: u32) {
+        let Some(user) = self.users.get(index as usize) else {
+            return;
+        };
+        let oldest = self.now.saturating_sub(HISTORY_NANOS);
+        while let Some((at, ..)) = self.history.front()
+            && (*at < oldest || self.history.len() >= HISTORY)
+        {
+            self.history.pop_front();
+        }
+        self.history.push_back((self.now, index, *user));
     }
 
     /// How many users there are, the awaited and the removed ones included.
@@ -84,10 +132,11 @@ impl World {
 
     /// Changes this user, unless it was removed or never was.
     pub(super) fn step_user(&mut self, index: u32) -> Option<Person> {
-        let user = self.users.get_mut(index as usize)?;
-        if user.presence == Presence::Removed {
+        if self.users.get(index as usize)?.presence == Presence::Removed {
             return None;
         }
+        self.remember(index);
+        let user = self.users.get_mut(index as usize)?;
         user.presence = Presence::Present;
         user.counter = user.counter.saturating_add(1);
         Some(Person {
@@ -99,6 +148,7 @@ impl World {
 
     /// Takes this user out of the list for good; whether it was there.
     pub(super) fn remove(&mut self, index: u32) -> bool {
+        self.remember(index);
         let Some(user) = self.users.get_mut(index as usize) else {
             return false;
         };
@@ -158,6 +208,23 @@ mod tests {
         assert!((0..100).all(|_| world.step().unwrap().index != 1));
         assert!(world.remove(0) && world.remove(2));
         assert!(world.step().is_none());
+    }
+
+    #[test]
+    fn the_world_of_a_moment_has_no_later_change() {
+        let mut world = World::new(1, 3, 2);
+        for (now, index) in [(10, 0), (20, 0), (30, 1), (40, 2)] {
+            world.set_clock(now);
+            world.step_user(index);
+        }
+        world.set_clock(50);
+        world.remove(0);
+        let counters = |world: &World| {
+            [0, 1, 2].map(|index| world.present(index).map(|person| person.counter))
+        };
+        assert_eq!(counters(&world), [None, Some(1), Some(1)]);
+        assert_eq!(counters(&world.as_of(35)), [Some(2), Some(1), None]);
+        assert_eq!(counters(&world.as_of(15)), [Some(1), Some(0), None]);
     }
 
     #[test]
