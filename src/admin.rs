@@ -19,6 +19,7 @@ use crate::event::Timestamp;
 use crate::feed::budget::Budget;
 use crate::journal::{Blocked, Handle, JournalError, Window};
 use crate::metrics::Metrics;
+use crate::process;
 
 /// Blind windows that `/status` shows.
 const WINDOWS_SHOWN: usize = 10;
@@ -255,7 +256,7 @@ async fn answer(
     match tokio::task::spawn_blocking(move || make(&status)).await {
         Ok(Ok(body)) => (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], body),
         Ok(Err(error)) => failed(&error),
-        Err(error) => failed(&error),
+        Err(error) => failed(&process::end_of(&error)),
     }
 }
 

@@ -172,6 +172,7 @@ impl Ingest {
             room,
         } = message;
         failpoint::reach(Point::Received);
+        failpoint::blurt(&observation);
         self.unknown(unknown);
         if let Some((_, sent_at)) = &observation.sent_at {
             self.delay = Delay::of(*sent_at, received_at);

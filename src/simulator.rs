@@ -39,6 +39,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::config::Secret;
+use crate::process;
 
 pub use control::{Control, UserState};
 pub use options::{
@@ -108,7 +109,10 @@ impl Simulator {
         self.hub.stop.send_replace(true);
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a task of the simulator failed");
+                tracing::error!(
+                    reason = process::end_of(&error),
+                    "a task of the simulator failed"
+                );
             }
         }
     }

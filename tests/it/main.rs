@@ -10,6 +10,7 @@ mod errors;
 mod feed;
 mod file;
 mod golden;
+mod hygiene;
 mod journal;
 mod kafka;
 mod letters;
