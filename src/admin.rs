@@ -19,6 +19,7 @@ use crate::event::Timestamp;
 use crate::feed::budget::Budget;
 use crate::journal::{Blocked, Handle, JournalError, Window};
 use crate::metrics::Metrics;
+use crate::process;
 use crate::reconcile::{LastList, Reports};
 
 /// Blind windows that `/status` shows.
@@ -271,7 +272,7 @@ async fn answer(
     match tokio::task::spawn_blocking(move || make(&status)).await {
         Ok(Ok(body)) => (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], body),
         Ok(Err(error)) => failed(&error),
-        Err(error) => failed(&error),
+        Err(error) => failed(&process::end_of(&error)),
     }
 }
 

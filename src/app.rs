@@ -16,6 +16,7 @@ use crate::deliver::Deliver;
 use crate::feed::{Feed, Heard};
 use crate::ingest::Ingest;
 use crate::journal::{Handle, JournalError};
+use crate::process;
 use crate::reconcile::{Listed, Reconcile};
 use crate::shutdown::{self, Stop};
 use crate::sink::SinkError;
@@ -172,16 +173,6 @@ impl App {
     }
 }
 
-/// Which end a task came to; never a panic's own words, which may hold a value.
-fn task(error: &tokio::task::JoinError) -> String {
-    let how = if error.is_panic() {
-        "panicked"
-    } else {
-        "was cancelled"
-    };
-    format!("task {} {how}", error.id())
-}
-
 /// How far the end has come.
 enum Phase {
     Running,
@@ -219,7 +210,8 @@ impl Running {
     fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
         match ended {
             Err(panic) => {
-                self.failure.get_or_insert(AppError::Defect(task(&panic)));
+                self.failure
+                    .get_or_insert(AppError::Defect(process::end_of(&panic)));
                 self.now();
             }
             Ok(Ended::Ingest(Ok(()))) => self.ingesting = false,

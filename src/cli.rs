@@ -22,7 +22,7 @@ use crate::app::AppError;
 use crate::config::ConfigError;
 use crate::event::Timestamp;
 use crate::journal::JournalError;
-use crate::telemetry;
+use crate::{process, telemetry};
 
 /// Exit codes, as the help and the README document them.
 const EXIT_CODES: &str = "Exit codes:
@@ -150,6 +150,8 @@ impl Failed {
 
 /// Parses the command line of this process and does what it says.
 pub fn main() -> ExitCode {
+    process::quiet_panics();
+    let without_core = process::no_core_files();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -167,6 +169,9 @@ pub fn main() -> ExitCode {
     };
     if let Err(error) = telemetry::start(levels) {
         return say(&error, 64);
+    }
+    if let Err(error) = without_core {
+        tracing::warn!(%error, "core files cannot be switched off: after a crash one may hold personal data");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

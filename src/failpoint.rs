@@ -1,5 +1,8 @@
 //! Named points at which a debug build ends at once, as by `kill -9`, when its environment asks for it.
 //!
+//! And one at which it panics with all that it was given in its words, as a library might: for tests of
+//! what a panic says (`ONBOARDING_BRIDGE_FAIL_POINT=panic`).
+//!
 //! For tests of the promise only: `ONBOARDING_BRIDGE_FAIL_POINT=committed:7` ends the process when it comes to
 //! the point `committed` for the seventh time. A release build knows nothing of it: there, reaching a
 //! point is no code at all.
@@ -64,6 +67,17 @@ pub(crate) fn reach(point: Point) {
 #[inline(always)]
 pub(crate) const fn reach(_: Point) {}
 
+/// Panics with this in its words, if the environment asks for it.
+#[cfg(debug_assertions)]
+pub(crate) fn blurt(value: &dyn std::fmt::Debug) {
+    armed::blurt(value);
+}
+
+/// Nothing, in a release build.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) const fn blurt(_: &dyn std::fmt::Debug) {}
+
 #[cfg(debug_assertions)]
 mod armed {
     use std::sync::OnceLock;
@@ -73,8 +87,12 @@ mod armed {
 
     const VARIABLE: &str = "ONBOARDING_BRIDGE_FAIL_POINT";
 
+    /// The name at which it panics.
+    pub(super) const PANIC: &str = "panic";
+
     struct Armed {
-        point: Point,
+        /// Where to end; nowhere: to panic.
+        point: Option<Point>,
         /// How often it is still to be passed, this time included.
         left: AtomicU64,
     }
@@ -82,6 +100,16 @@ mod armed {
     static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
 
     pub(super) fn reach(point: Point) {
+        if is_it(Some(point)) {
+            std::process::abort();
+        }
+    }
+
+    pub(super) fn blurt(value: &dyn std::fmt::Debug) {
+        assert!(!is_it(None), "as asked for: {value:?}");
+    }
+
+    fn is_it(point: Option<Point>) -> bool {
         let armed = ARMED.get_or_init(|| {
             #[allow(
                 clippy::disallowed_methods,
@@ -95,20 +123,22 @@ mod armed {
                 left: AtomicU64::new(nth),
             })
         });
-        if let Some(armed) = armed
-            && armed.point == point
-            && armed.left.fetch_sub(1, Ordering::Relaxed) == 1
-        {
-            std::process::abort();
-        }
+        armed.as_ref().is_some_and(|armed| {
+            armed.point == point && armed.left.fetch_sub(1, Ordering::Relaxed) == 1
+        })
     }
 
-    /// `committed`, or `committed:7`.
-    pub(super) fn parse(text: &str) -> Option<(Point, u64)> {
+    /// `committed`, or `committed:7`, or `panic`.
+    pub(super) fn parse(text: &str) -> Option<(Option<Point>, u64)> {
         let (name, nth) = text.split_once(':').unwrap_or((text, "1"));
-        let point = Point::ALL
-            .into_iter()
-            .find(|point| point.as_str() == name)?;
+        let point = match name {
+            PANIC => None,
+            name => Some(
+                Point::ALL
+                    .into_iter()
+                    .find(|point| point.as_str() == name)?,
+            ),
+        };
         let nth = nth.parse().ok().filter(|nth| *nth > 0)?;
         Some((point, nth))
     }
@@ -121,9 +151,13 @@ mod tests {
     #[test]
     fn a_fail_point_is_a_name_and_a_count() {
         for point in Point::ALL {
-            assert_eq!(armed::parse(point.as_str()), Some((point, 1)));
+            assert_eq!(armed::parse(point.as_str()), Some((Some(point), 1)));
         }
-        assert_eq!(armed::parse("committed:7"), Some((Point::Committed, 7)));
+        assert_eq!(
+            armed::parse("committed:7"),
+            Some((Some(Point::Committed), 7))
+        );
+        assert_eq!(armed::parse(armed::PANIC), Some((None, 1)));
         for bad in ["", "nowhere", "committed:", "committed:0", "committed:-1"] {
             assert_eq!(armed::parse(bad), None, "{bad}");
         }

@@ -184,6 +184,7 @@ impl Ingest {
         } = message;
         failpoint::reach(Point::Received);
         self.silence.told();
+        failpoint::blurt(&observation);
         self.unknown(unknown);
         if let Some((_, sent_at)) = &observation.sent_at {
             self.delay = Delay::of(*sent_at, received_at);

@@ -37,6 +37,7 @@ pub mod app;
 pub mod admin;
 pub mod metrics;
 pub mod telemetry;
+pub mod process;
 pub mod shutdown;
 pub mod backoff;
 pub mod failpoint;

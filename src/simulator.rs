@@ -51,6 +51,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::config::Secret;
+use crate::process;
 
 pub use action::{Action, ActionError};
 pub use catalogue::{FAULTS, Fault};
@@ -137,7 +138,10 @@ impl Simulator {
         self.hub.stop.send_replace(true);
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a task of the simulator failed");
+                tracing::error!(
+                    reason = process::end_of(&error),
+                    "a task of the simulator failed"
+                );
             }
         }
     }

@@ -1,21 +1,29 @@
 //! The log: on stderr, JSON where no person looks, one fact a line.
 //!
 //! Levels are by the operator's duty: error, somebody must act; warn, unexpected and recovered;
-//! info, milestones. No key, no body and no credential is ever logged.
+//! info, milestones. No key, no body and no credential is ever logged: only fields that a list names
+//! are printed (`fields.rs`), whoever logs them and at whichever level.
 
-use std::io::IsTerminal;
+pub mod fields;
+mod line;
 
 use tracing_subscriber::EnvFilter;
 
+use line::Style;
+
+pub use line::{Line, say};
+
 /// At finer levels these libraries print what goes over the wire: keys, tokens, people. `RUST_LOG`
-/// cannot raise them.
+/// cannot raise them. No other library's words are printed at finer levels than info (`line.rs`).
 const CAPPED: [&str; 9] = [
     "tungstenite=warn",
     "tokio_tungstenite=warn",
     "ureq=warn",
     "ureq_proto=warn",
     "rustls=warn",
-    "async_nats=info",
+    // At info it tells what the server refuses, with the subject, which holds the record's key; and
+    // `nats::watch` tells it without.
+    "async_nats=warn",
     "rdkafka=info",
     "librdkafka=info",
     "hyper=warn",
@@ -39,13 +47,10 @@ pub fn start(levels: &str) -> Result<(), String> {
     let filter = CAPPED.iter().fold(filter, |filter, directive| {
         filter.add_directive(directive.parse().expect("the directives are constants"))
     });
-    let builder = tracing_subscriber::fmt()
+    tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let started = if std::io::stderr().is_terminal() {
-        builder.with_target(false).try_init()
-    } else {
-        builder.json().flatten_event(true).try_init()
-    };
-    started.map_err(|error| error.to_string())
+        .with_writer(std::io::stderr)
+        .event_format(Style::of_stderr())
+        .try_init()
+        .map_err(|error| error.to_string())
 }

@@ -16,6 +16,7 @@ use tokio::time::{Instant, Interval, interval, timeout};
 
 use super::Failed;
 use crate::app::AppError;
+use crate::process;
 use crate::shutdown::Signals;
 use show::Show;
 use stage::Stage;
@@ -134,7 +135,7 @@ async fn turn(stage: &mut Stage, show: &mut Show, ticks: &mut Interval) -> Resul
 fn ended_early(ended: Option<Result<Result<(), AppError>, tokio::task::JoinError>>) -> Failed {
     match ended {
         Some(Ok(Err(error))) => error.into(),
-        Some(Err(error)) => AppError::Defect(error.to_string()).into(),
+        Some(Err(error)) => AppError::Defect(process::end_of(&error)).into(),
         Some(Ok(Ok(()))) | None => AppError::Defect("the bridge has ended".to_owned()).into(),
     }
 }

@@ -73,7 +73,10 @@ pub(super) fn hang_up(stream: &TcpStream) {
 
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a connection's task failed");
+        tracing::error!(
+            reason = crate::process::end_of(&error),
+            "a connection's task failed"
+        );
     }
 }
 

@@ -20,6 +20,7 @@ use futures_util::future::BoxFuture;
 use super::{Destination, ErrorClass, PublishError, Sink, SinkError};
 use crate::config::FileConfig;
 use crate::event::{EventId, Record, Timestamp};
+use crate::process;
 
 /// Only the bridge's own user may read what it wrote: bodies are personal data.
 const MODE: u32 = 0o600;
@@ -73,7 +74,7 @@ impl FileSink {
             work(&target, &mut opened)
         });
         task.await
-            .map_err(|error| SinkError::new(ErrorClass::Fatal, format!("file task: {error}")))?
+            .map_err(|error| SinkError::new(ErrorClass::Fatal, process::end_of(&error)))?
     }
 }
 

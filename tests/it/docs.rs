@@ -4,6 +4,7 @@
 
 mod configuration;
 mod errors;
+mod logging;
 mod metrics;
 mod text;
 
@@ -41,6 +42,11 @@ fn docs_configuration_is_what_the_code_says() {
 #[test]
 fn docs_metrics_are_what_the_code_says() {
     is_up_to_date("docs/metrics.md", &metrics::render());
+}
+
+#[test]
+fn docs_logging_is_what_the_code_says() {
+    is_up_to_date("docs/logging.md", &logging::render());
 }
 
 #[test]

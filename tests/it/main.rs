@@ -11,6 +11,7 @@ mod feed;
 mod file;
 mod golden;
 mod hour;
+mod hygiene;
 mod journal;
 mod kafka;
 mod letters;

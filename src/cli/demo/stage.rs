@@ -13,6 +13,7 @@ use crate::admin::Status;
 use crate::app::{App, AppError};
 use crate::cli::Failed;
 use crate::config;
+use crate::process;
 use crate::shutdown::{self, Stopper};
 use crate::simulator::{EXAMPLE_KEY, Options, Simulator};
 use crate::sink::SinkError;
@@ -166,7 +167,7 @@ impl Stage {
         self.simulator.shutdown().await;
         match ended {
             Some(Ok(outcome)) => Ok(outcome?),
-            Some(Err(panic)) => Err(AppError::Defect(panic.to_string()).into()),
+            Some(Err(panic)) => Err(AppError::Defect(process::end_of(&panic)).into()),
             None => Ok(()),
         }
     }

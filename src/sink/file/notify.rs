@@ -14,6 +14,7 @@ use super::super::{ErrorClass, SinkError};
 use super::{MODE, describe, tail};
 use crate::config::FileConfig;
 use crate::notice::Notice;
+use crate::process;
 
 /// Appends notices of one channel in order; resolves when they are durable.
 pub(crate) async fn notify(config: &FileConfig, notices: &[Notice]) -> Result<(), SinkError> {
@@ -37,7 +38,7 @@ pub(crate) async fn notify(config: &FileConfig, notices: &[Notice]) -> Result<()
     });
     appending
         .await
-        .map_err(|error| SinkError::new(ErrorClass::Fatal, format!("file task: {error}")))?
+        .map_err(|error| SinkError::new(ErrorClass::Fatal, process::end_of(&error)))?
 }
 
 /// What was half written, now or before a crash, is cut off: it is told again, and must not be the

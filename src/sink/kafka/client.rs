@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use super::super::{ErrorClass, SinkError};
 use super::errors;
 use crate::failpoint::{self, Point};
+use crate::process;
 
 /// What one client has said. Shared with it, because the client keeps its context to itself.
 #[derive(Clone, Default)]
@@ -158,19 +159,19 @@ impl Context {
 }
 
 impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, detail: &str) {
         match level {
             // librdkafka warns of each producer option that a consumer is given, and the reverse.
-            _ if facility == "CONFWARN" => tracing::debug!(facility, message, "librdkafka"),
+            _ if facility == "CONFWARN" => tracing::debug!(facility, detail, "librdkafka"),
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
             | RDKafkaLogLevel::Error
-            | RDKafkaLogLevel::Warning => tracing::warn!(facility, message, "librdkafka"),
+            | RDKafkaLogLevel::Warning => tracing::warn!(facility, detail, "librdkafka"),
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(facility, message, "librdkafka");
+                tracing::info!(facility, detail, "librdkafka");
             }
-            RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "librdkafka"),
+            RDKafkaLogLevel::Debug => tracing::debug!(facility, detail, "librdkafka"),
         }
     }
 
@@ -248,7 +249,7 @@ where
 {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|error| SinkError::new(ErrorClass::Fatal, format!("Kafka task: {error}")))?
+        .map_err(|error| SinkError::new(ErrorClass::Fatal, process::end_of(&error)))?
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl Watch {
             | Event::LameDuckMode
             | Event::Draining
             | Event::Closed
-            | Event::ClientError(_) => tracing::debug!(%event, "NATS"),
+            | Event::ClientError(_) => tracing::debug!(reason = %event, "NATS"),
         }
     }
 

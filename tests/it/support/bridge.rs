@@ -109,6 +109,8 @@ impl Bridge {
             .args(["run", "--config"])
             .arg(path)
             .envs(variables.iter().copied())
+            // What it leaves behind by accident is found there.
+            .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log).unwrap())
@@ -142,6 +144,11 @@ impl Bridge {
         });
         bridge.admin = Some(address);
         bridge
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Everything that it has logged.
@@ -230,6 +237,11 @@ impl Bridge {
         self.signal("TERM");
         let status = self.wait();
         assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// How it has ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Waits for the end.
