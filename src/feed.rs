@@ -28,7 +28,7 @@ use crate::backoff::Backoff;
 use crate::config::FeedConfig;
 use crate::event::Timestamp;
 use crate::metrics::FeedMetrics;
-use crate::normalise::{Observation, Reason};
+use crate::normalise::{Frame, Observation, Reason};
 use crate::shutdown::Stop;
 use budget::Budget;
 use sequence::Gap;
@@ -262,6 +262,8 @@ pub struct Feed {
     pub deaf: watch::Sender<Option<Timestamp>>,
     /// Each new number asks for the connection to be given up and renewed.
     pub renew: watch::Receiver<u64>,
+    /// Reads a frame: with its `user_token`, or without.
+    pub read: fn(&str) -> Frame,
     /// When to end.
     pub stop: Stop,
     /// The clock.

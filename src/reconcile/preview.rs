@@ -14,7 +14,7 @@ use crate::event::{Event, Timestamp};
 use crate::feed::api_key;
 use crate::journal::{JournalError, Snapshot};
 use crate::normalise::Observation;
-use crate::state::{Compared, DigestKey, Source, UserState, compare, removal};
+use crate::state::{Compared, DigestKey, Source, UserKey, UserState, compare, removal};
 
 /// Users that are read from the journal at a time.
 const PAGE: usize = 1000;
@@ -62,7 +62,8 @@ struct Comparing {
 }
 
 /// Fetches the list and calls `change` for each event that would be published, before any privacy
-/// policy. Without a journal nobody is known.
+/// policy, with whether its `user_id` is the vendor's own: a removal has the key under which its user
+/// was last published. Without a journal nobody is known.
 ///
 /// # Errors
 /// [`PreviewError`].
@@ -71,7 +72,7 @@ pub async fn preview(
     feed: &FeedConfig,
     known: Option<Snapshot>,
     now: Timestamp,
-    mut change: impl FnMut(&Event) + Send,
+    mut change: impl FnMut(&Event, bool) + Send,
 ) -> Result<Preview, PreviewError> {
     let key = api_key(feed).map_err(|error| ListError::Credential(error.to_string()))?;
     let (sender, mut listed) = mpsc::channel(LISTED_QUEUE);
@@ -105,7 +106,7 @@ impl Comparing {
     fn user(
         &mut self,
         observation: &Observation,
-        change: &mut impl FnMut(&Event),
+        change: &mut impl FnMut(&Event, bool),
     ) -> Result<(), JournalError> {
         let user = self.key.user(&observation.user_id);
         self.seen.insert(&user);
@@ -126,24 +127,24 @@ impl Comparing {
             self.preview.adopted += 1;
             return Ok(());
         }
-        self.count(&news.0, change);
+        self.count(&news.0, true, change);
         Ok(())
     }
 
-    fn count(&mut self, event: &Event, change: &mut impl FnMut(&Event)) {
+    fn count(&mut self, event: &Event, is_plain: bool, change: &mut impl FnMut(&Event, bool)) {
         use crate::event::EventType as T;
         *match event.event_type {
             T::Registered => &mut self.preview.registered,
             T::Updated => &mut self.preview.updated,
             T::Removed => &mut self.preview.removed,
         } += 1;
-        change(event);
+        change(event, is_plain);
     }
 
     fn absent(
         &mut self,
         max_share: f64,
-        change: &mut impl FnMut(&Event),
+        change: &mut impl FnMut(&Event, bool),
     ) -> Result<(), JournalError> {
         self.seen.sort();
         self.preview.listed = self.seen.len();
@@ -165,10 +166,11 @@ impl Comparing {
             self.preview.removals_refused = absent;
             return Ok(());
         }
-        self.each_known(|this, key, state, is_listed| {
+        self.each_known(|this, (user, key), state, is_listed| {
             if !is_listed {
                 let event = removal(state, key, this.now).0;
-                this.count(&event, change);
+                let is_plain = this.key.user(key) == *user;
+                this.count(&event, is_plain, change);
             }
         })
     }
@@ -176,7 +178,7 @@ impl Comparing {
     /// Calls `look` with each user that the journal knows, page by page: nothing is collected.
     fn each_known(
         &mut self,
-        mut look: impl FnMut(&mut Self, &str, &UserState, bool),
+        mut look: impl FnMut(&mut Self, (&UserKey, &str), &UserState, bool),
     ) -> Result<(), JournalError> {
         let mut after = None;
         loop {
@@ -191,7 +193,7 @@ impl Comparing {
             for (user, key, state) in page {
                 if !state.removed {
                     let is_listed = self.seen.contains(&user);
-                    look(self, &key, &state, is_listed);
+                    look(self, (&user, &key), &state, is_listed);
                 }
             }
         }

@@ -10,7 +10,7 @@ use super::{Session, gone};
 use crate::feed::sequence::Gap;
 use crate::feed::socket::Failed;
 use crate::feed::{FrameKind, Heard, Message, Rejected};
-use crate::normalise::{self, Frame, Reason, Reply};
+use crate::normalise::{Frame, Reason, Reply};
 use crate::privacy;
 
 /// Room that even an empty frame takes, in bytes.
@@ -33,7 +33,7 @@ impl Session<'_> {
             return Ok(None);
         }
         let bytes = text.len().max(ROOM_MIN);
-        match normalise::frame(text) {
+        match (self.feed.read)(text) {
             Frame::Data(observation, unknown) => {
                 self.number(observation.sequence).await?;
                 self.count(FrameKind::Event)?;

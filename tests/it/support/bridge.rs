@@ -209,11 +209,6 @@ impl Bridge {
         });
     }
 
-    /// The number of its process.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Sends a signal: TERM, INT, KILL, STOP, CONT.
     pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();

@@ -44,6 +44,7 @@ impl Hearing {
             room: Arc::new(Semaphore::new(IN_FLIGHT_BYTES)),
             deaf: watch::channel(None).0,
             renew: watch::channel(0).1,
+            read: onboarding_bridge::normalise::frame,
             stop,
             clock: Timestamp::now,
         };
