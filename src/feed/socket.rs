@@ -142,6 +142,8 @@ fn dropped(config: &FeedConfig) -> Failed {
 pub(super) fn failed(error: &Error) -> Failed {
     let reason = match error {
         Error::ConnectionClosed | Error::AlreadyClosed => LostReason::Closed,
+        // What we had to say lies there unread: as dead as one that says nothing.
+        Error::WriteBufferFull(_) => LostReason::Idle,
         Error::Protocol(ProtocolError::SendAfterClosing) => LostReason::Closed,
         Error::Io(_)
         | Error::Tls(_)
@@ -151,7 +153,7 @@ pub(super) fn failed(error: &Error) -> Failed {
     // Never the error's own words for a message: they might quote it.
     let detail = match error {
         Error::Utf8(_) => "a text frame is not UTF-8".to_owned(),
-        Error::WriteBufferFull(_) => "the write buffer is full".to_owned(),
+        Error::WriteBufferFull(_) => "the vendor does not read what we send".to_owned(),
         error => error.to_string(),
     };
     (reason, detail)

@@ -70,8 +70,10 @@ async fn stalled_reader() -> (Case, Duration) {
     let (_vendor, mut client, mut hearing) = subscribed("").await;
     // Each ping asks for a pong, and nobody reads the pongs: more than the windows of both sides take.
     let pings = frame(true, PING, &[b'x'; 125]).repeat(1_000);
-    for _ in 0..120 {
-        assert!(write(&mut client, &pings).await);
+    for _ in 0..60 {
+        if !write(&mut client, &pings).await {
+            break;
+        }
     }
     noticed("stalled reader, its window full", client, &mut hearing).await
 }
@@ -86,7 +88,9 @@ async fn a_dead_connection_is_noticed_within_25_seconds_at_default_settings() {
         let (case, took) = took.unwrap();
         println!("{case}: noticed after {:.1} s", took.as_secs_f64());
         assert!(took <= BOUND + SLACK, "{took:?}");
-        assert!(took >= Duration::from_secs(9), "too early: {took:?}");
+        // A vendor that does not read is known as soon as we have something to say.
+        let early = took < Duration::from_secs(9) && !case.starts_with("stalled");
+        assert!(!early, "{case} too early: {took:?}");
     }
 }
 
