@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod journal;
 mod letters;
+mod pseudonym;
 mod reconcile;
 mod replay;
 mod run;
@@ -95,6 +96,13 @@ Example:
   onboarding-bridge dead-letters replay --all --stage kafka --config bridge.yaml"
     )]
     DeadLetters(letters::Args),
+    /// Say under which pseudonym records show a value
+    #[command(
+        subcommand,
+        after_help = "Example:
+  printf %s client_ada | onboarding-bridge privacy pseudonym --config bridge.yaml --field user_id"
+    )]
+    Privacy(pseudonym::Args),
     /// Print the schema of the configuration
     #[command(after_help = "Example:
   onboarding-bridge schema config > bridge.schema.json")]
@@ -200,6 +208,7 @@ async fn dispatch(command: Command) -> Result<(), Failed> {
         Command::Replay(args) => replay::run(&args),
         Command::Journal(args) => journal::run(&args),
         Command::DeadLetters(args) => letters::run(&args),
+        Command::Privacy(args) => pseudonym::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Metrics => schema::metrics(),
     }

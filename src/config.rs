@@ -193,13 +193,22 @@ pub enum WhenFull {
 pub struct PrivacyConfig {
     /// What becomes of the live credential in each message.
     pub user_token: TokenPolicy,
+    /// The consumers' X25519 public keys for `user_token: encrypt`: each the base64 line of a PEM file
+    /// `BEGIN PUBLIC KEY`; at most 8 with those of the file.
+    pub token_recipients: Vec<String>,
+    /// PEM file with one or more such public keys, read at the start.
+    pub token_recipients_file: Option<PathBuf>,
     /// A policy a field: `email`, `first_name`, `last_name`, `phone_number`, `account_type`,
     /// `account_role`, `status`, `requirements`. Default: `keep`.
     pub fields: BTreeMap<String, FieldPolicy>,
     /// Whether records carry the vendor's `user_id` or its HMAC.
     pub key: KeyPolicy,
-    /// File with the secret (at least 32 bytes) for every `hmac` policy.
+    /// File with the secret (at least 32 bytes) for every `hmac` policy and for `fingerprint`; read at
+    /// the start.
     pub hmac_key_file: Option<PathBuf>,
+    /// Name of that secret, 1 to 16 letters, digits or `-`, written into each HMAC so that secrets can be
+    /// rotated; without it an HMAC does not say which secret made it.
+    pub hmac_key_version: Option<String>,
 }
 
 /// What becomes of `user_token`.
@@ -209,6 +218,12 @@ pub enum TokenPolicy {
     /// It is forgotten as soon as the message is parsed.
     #[default]
     Drop,
+    /// Its HMAC, by which two equal tokens can be told, and when it expires.
+    Fingerprint,
+    /// Encrypted to the consumers' public keys, so that not even the bridge can read it back.
+    Encrypt,
+    /// In clear: the journal, every sink, dead letters and exports then hold live credentials.
+    Forward,
 }
 
 /// What becomes of one field.
@@ -220,9 +235,10 @@ pub enum FieldPolicy {
     Keep,
     /// `null`.
     Drop,
-    /// Its first character and three stars; the last two digits of a phone number.
+    /// Its first character and three stars; three stars and the last two digits of a phone number;
+    /// three stars alone where that would show too much.
     Mask,
-    /// `hmac:` and 32 hex digits, equal for equal values.
+    /// `hmac:`, the version of the secret if it has one, and 32 hex digits, equal for equal values.
     Hmac,
 }
 
@@ -233,7 +249,7 @@ pub enum KeyPolicy {
     /// The vendor's `user_id`, byte for byte.
     #[default]
     Plain,
-    /// The HMAC of `user_id` as 32 hex digits.
+    /// The HMAC of `user_id` as 32 hex digits, after the version of the secret if it has one.
     Hmac,
 }
 

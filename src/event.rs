@@ -1,7 +1,7 @@
 //! The event: what the left half of the bridge makes and the right half carries.
 //!
 //! Its JSON form is the public contract of docs/record.md, version 1. Nothing here does I/O or reads
-//! a clock, and nothing here holds the `user_token`.
+//! a clock, and of the `user_token` there is only what the privacy policy made of it.
 
 use std::fmt;
 
@@ -203,6 +203,21 @@ pub struct Event {
     pub occurred_at: Option<Timestamp>,
     pub received_at: Timestamp,
     pub feed: Option<FeedPosition>,
+    /// Absent under the policy `drop`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_token: Option<TokenValue>,
+}
+
+/// What the privacy policy made of the `user_token`, as the record shows it.
+#[derive(Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct TokenValue(pub Value);
+
+/// Three stars: under the policy `forward` it is the credential itself.
+impl fmt::Debug for TokenValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenValue(***)")
+    }
 }
 
 /// An event in the journal, with its position: what a sink publishes.

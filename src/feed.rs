@@ -26,7 +26,7 @@ use crate::backoff::Backoff;
 use crate::config::FeedConfig;
 use crate::event::Timestamp;
 use crate::metrics::FeedMetrics;
-use crate::normalise::{Observation, Reason};
+use crate::normalise::{Frame, Observation, Reason};
 use crate::shutdown::Stop;
 use budget::Budget;
 use sequence::Gap;
@@ -247,6 +247,8 @@ pub struct Feed {
     /// Since when the socket is not read, while that lasts longer than the idle timeout: said here,
     /// because whoever listens to `heard` is what we wait for.
     pub deaf: watch::Sender<Option<Timestamp>>,
+    /// Reads a frame: with its `user_token`, or without.
+    pub read: fn(&str) -> Frame,
     /// When to end.
     pub stop: Stop,
     /// The clock.

@@ -165,7 +165,7 @@ impl Ingest {
 
     async fn message(&mut self, message: Message) -> Result<(), JournalError> {
         let Message {
-            observation,
+            mut observation,
             unknown,
             received_at,
             connection,
@@ -179,10 +179,12 @@ impl Ingest {
         }
         let user = self.key.user(&observation.user_id);
         let known = self.users.get(&user)?;
+        let token = observation.token.take();
         let source = Source::Feed(connection.to_string());
         match compare(known.as_ref(), &observation, source, received_at, &self.key) {
             Compared::News(news) => {
-                let (event, state) = *news;
+                let (mut event, state) = *news;
+                event.user_token = self.privacy.token(event.event_id, token);
                 let key = self.privacy.key(&event.user_id);
                 self.append(event, key, user, state, Some(room)).await
             }
@@ -206,6 +208,11 @@ impl Ingest {
             return self.dropped(&event).await;
         };
         self.privacy.apply(&mut event);
+        self.privacy.hide_state(&mut state);
+        // A removal comes with the key under which its user was last published.
+        let key = self
+            .privacy
+            .key_again(key, |key| self.key.user(key) == user);
         event.user_id.clone_from(&key);
         let body = serde_json::to_vec(&event).expect("an event has only string keys");
         let record = Record {

@@ -2,7 +2,10 @@
 //!
 //! Pure: no clock, no I/O, no state. Tolerant of everything that docs/protocol.md lists as unknown,
 //! strict about the one thing that counts: a data frame of exactly our feed, with a `user_id`.
-//! The `user_token` ends here: it is dropped with the parsed frame and reaches no other module.
+//! The `user_token` ends here, dropped with the parsed frame, unless the operator has named a policy
+//! that needs it: then it goes on in a type that nobody can print.
+
+mod token;
 
 use std::collections::BTreeSet;
 
@@ -10,6 +13,8 @@ use serde_json::{Map, Value};
 
 use crate::event::{FEED_NAME, Timestamp};
 use crate::state::FieldName;
+
+pub use token::UserToken;
 
 /// What one field of a message says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -44,6 +49,8 @@ pub struct Observation {
     pub sequence: Option<i64>,
     /// The fields, in the order of [`FieldName::ALL`].
     pub fields: [Field; FieldName::ALL.len()],
+    /// The credential, where it was asked for; it is no part of what is known of the user.
+    pub token: Option<UserToken>,
 }
 
 /// What a text frame is.
@@ -128,8 +135,17 @@ const UNKNOWN_NAME_MAX: usize = 64;
 /// Keys of the payload that are known and not part of the record.
 const KNOWN_ASIDE: [&str; 3] = ["user_id", "user_token", "advisor_user_id"];
 
-/// Reads one text frame.
+/// Reads one text frame; its `user_token` is dropped with it.
 pub fn frame(text: &str) -> Frame {
+    read(text, false)
+}
+
+/// As [`frame`], but the `user_token` goes on with the observation, to the privacy policy.
+pub fn frame_with_token(text: &str) -> Frame {
+    read(text, true)
+}
+
+fn read(text: &str, with_token: bool) -> Frame {
     let Ok(Value::Object(mut envelope)) = serde_json::from_str(text) else {
         return Frame::Rejected(Reason::Malformed, None);
     };
@@ -142,7 +158,7 @@ pub fn frame(text: &str) -> Frame {
         // Three longer feed names start with ours: only equality will do.
         Some(Value::String(recipient)) if recipient == FEED_NAME => {
             let payload = envelope.remove("payload").unwrap_or_default();
-            match observation(payload) {
+            match observe(payload, with_token) {
                 Ok((mut observation, unknown)) => {
                     observation.sequence = sequence;
                     observation.sent_at = envelope.get("timestamp").and_then(moment);
@@ -155,11 +171,15 @@ pub fn frame(text: &str) -> Frame {
     }
 }
 
-/// Reads the payload of a message, or one entry of the REST list.
+/// Reads the payload of a message, or one entry of the REST list, without any `user_token`.
 ///
 /// # Errors
 /// The [`Reason`] why it names no user or cannot be understood.
 pub fn observation(payload: Value) -> Result<(Observation, BTreeSet<String>), Reason> {
+    observe(payload, false)
+}
+
+fn observe(payload: Value, with_token: bool) -> Result<(Observation, BTreeSet<String>), Reason> {
     let mut payload = match payload {
         Value::Object(payload) => payload,
         // The vendor's table calls the payload a JSON string.
@@ -179,6 +199,9 @@ pub fn observation(payload: Value) -> Result<(Observation, BTreeSet<String>), Re
     };
     for (name, place) in FieldName::ALL.into_iter().zip(&mut observation.fields) {
         *place = field(name, payload.remove(name.as_str()))?;
+    }
+    if with_token {
+        observation.token = payload.remove("user_token").and_then(UserToken::of);
     }
     let unknown = payload
         .keys()
@@ -202,11 +225,21 @@ fn field(name: FieldName, value: Option<Value>) -> Result<Field, Reason> {
         Value::Bool(_) | Value::Number(_) => value.to_string(),
         Value::Array(_) | Value::Object(_) | Value::Null => return Err(Reason::FieldType),
     };
-    Ok(Field::Value(Value::String(match name {
+    Ok(Field::Value(Value::String(spelling(name, text))))
+}
+
+/// A text as the record spells it, whatever the vendor's casing.
+pub fn spelling(name: FieldName, text: String) -> String {
+    match name {
         FieldName::AccountType if text.eq_ignore_ascii_case("corporate") => "corporation".into(),
         FieldName::AccountType | FieldName::AccountRole => text.to_lowercase(),
-        _ => text,
-    })))
+        FieldName::Email
+        | FieldName::FirstName
+        | FieldName::LastName
+        | FieldName::PhoneNumber
+        | FieldName::Status
+        | FieldName::Requirements => text,
+    }
 }
 
 /// Sorted names of the requirements whose value is `true`: true means outstanding.

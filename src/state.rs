@@ -239,6 +239,7 @@ fn blank(event_id: EventId, origin: Origin, user_id: &str, received_at: Timestam
         occurred_at: None,
         received_at,
         feed: None,
+        user_token: None,
     }
 }
 

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use secrecy::zeroize::Zeroizing;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{App, AppError};
@@ -16,7 +17,8 @@ use crate::feed::{self, Feed, Heard, budget::Budget, budget::Ledger};
 use crate::ingest::Ingest;
 use crate::journal::{Found, Handle, Journal};
 use crate::metrics::Metrics;
-use crate::privacy::Privacy;
+use crate::normalise;
+use crate::privacy::{self, Privacy};
 use crate::reconcile::{Asker, Listed, Reconcile};
 use crate::shutdown::{self, Stop};
 use crate::sink::{self, Sink};
@@ -34,6 +36,9 @@ impl App {
         let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name()).collect();
         let metrics = Metrics::new(&names);
         let privacy = privacy(config)?;
+        for warning in privacy::warnings(&config.privacy) {
+            tracing::warn!("{warning}");
+        }
         check_secrets(config)?;
         let sinks = config
             .sinks
@@ -65,7 +70,7 @@ impl App {
             deaf,
             reconcile,
             listed,
-        } = vendor(config, &metrics, appender.room(), &stop, clock);
+        } = vendor(config, &privacy, &metrics, appender.room(), &stop, clock);
         let (asker, budget) = (reconcile.asker.clone(), Arc::clone(&reconcile.budget));
         let ingest = Ingest::new(
             appender, &handle, &found, config, deaf, privacy, asker, &metrics, stop, clock,
@@ -107,6 +112,7 @@ struct Vendor {
 
 fn vendor(
     config: &Config,
+    privacy: &Privacy,
     metrics: &Metrics,
     room: Arc<Semaphore>,
     stop: &Stop,
@@ -128,6 +134,10 @@ fn vendor(
         heard: heard_sender,
         room,
         deaf: deaf_sender,
+        read: match privacy.needs_token() {
+            true => normalise::frame_with_token,
+            false => normalise::frame,
+        },
         stop: stop.clone(),
         clock,
     };
@@ -231,25 +241,38 @@ async fn bind(config: &Config) -> Result<Admin, AppError> {
     })
 }
 
-/// The privacy policy with its key, if it needs one.
+/// The privacy policy with its keys, if it needs any.
 ///
 /// # Errors
-/// [`AppError::Configuration`] when the key cannot be read or is too short.
+/// [`AppError::Configuration`] when a key cannot be read or used.
 pub fn privacy(config: &Config) -> Result<Privacy, AppError> {
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|error| {
-            let path = path.display();
-            AppError::Configuration(format!(
-                "cannot read `privacy.hmac_key_file` {path}: {error}"
-            ))
-        })
+    let wrong = |text: String| AppError::Configuration(text);
+    let cannot_read = |key: &str, path: &Path, error: std::io::Error| {
+        let path = path.display();
+        wrong(format!("cannot read `privacy.{key}` {path}: {error}"))
     };
-    let key = config
-        .privacy
-        .hmac_key_file
-        .as_deref()
-        .map(read)
-        .transpose()?;
-    Privacy::new(&config.privacy, key.as_deref())
-        .map_err(|error| AppError::Configuration(error.to_string()))
+    let mut policy = config.privacy.clone();
+    let read = |path: &Path| {
+        let bytes = std::fs::read(path).map(Zeroizing::new);
+        bytes.map_err(|error| cannot_read("hmac_key_file", path, error))
+    };
+    let key = policy.hmac_key_file.as_deref().map(read).transpose()?;
+    if let Some(path) = &policy.token_recipients_file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| cannot_read("token_recipients_file", path, error))?;
+        let keys = privacy::recipient_keys(&text).and_then(|keys| {
+            keys.iter()
+                .try_for_each(|key| privacy::check_recipient(key))?;
+            Ok(keys)
+        });
+        let keys = keys.map_err(|error| {
+            let path = path.display();
+            wrong(format!(
+                "`privacy.token_recipients_file` {path}: a key {error}"
+            ))
+        })?;
+        policy.token_recipients.extend(keys);
+    }
+    let key = key.as_ref().map(|key| key.as_slice());
+    Privacy::new(&policy, key).map_err(|error| wrong(error.to_string()))
 }

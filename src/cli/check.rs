@@ -17,6 +17,8 @@ use crate::event::Timestamp;
 use crate::feed::budget::{Budget, Ledger};
 use crate::feed::{self, CONNECT_COST, Feed, LostReason};
 use crate::metrics::Metrics;
+use crate::normalise;
+use crate::privacy;
 use crate::reconcile;
 use crate::shutdown;
 use crate::sink::{self, ErrorClass};
@@ -75,7 +77,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failed> {
         args.config.config.display().to_string(),
     )];
     findings.push(match app::privacy(&config) {
-        Ok(_) => Finding::good("privacy", "the policy can be applied"),
+        Ok(_) => {
+            let warnings = privacy::warnings(&config.privacy);
+            Finding {
+                warnings: warnings.into_iter().map(str::to_owned).collect(),
+                ..Finding::good("privacy", "the policy can be applied")
+            }
+        }
         Err(error) => Finding::bad("privacy", error.to_string(), 64),
     });
     findings.push(journal(&config.journal.path));
@@ -164,6 +172,7 @@ async fn vendor_feed(config: &Config, metrics: Metrics, budget: &Arc<Budget>) ->
         heard,
         room: Arc::new(tokio::sync::Semaphore::new(crate::journal::IN_FLIGHT_BYTES)),
         deaf: tokio::sync::watch::channel(None).0,
+        read: normalise::frame,
         stop,
         clock: Timestamp::now,
     };

@@ -52,9 +52,10 @@ pub(super) async fn run(args: &Args) -> Result<(), Failed> {
     let known = known.transpose()?;
     budget.spend(1).await;
     let mut changes = Vec::new();
-    let change = |event: &Event| {
+    let change = |event: &Event, is_plain: bool| {
         if changes.len() < args.limit {
-            let key = args.keys.then(|| privacy.key(&event.user_id));
+            let key = || privacy.key_again(event.user_id.clone(), |_| is_plain);
+            let key = args.keys.then(key);
             changes.push(shown(event, key));
         }
     };

@@ -4,8 +4,12 @@
 
 use std::net::IpAddr;
 
-use super::{Config, ConfigError, FieldPolicy, KafkaConfig, KeyPolicy, NatsConfig, SinkConfig};
+use super::{
+    Config, ConfigError, FieldPolicy, KafkaConfig, KeyPolicy, NatsConfig, PrivacyConfig,
+    SinkConfig, TokenPolicy,
+};
 use crate::journal::IN_FLIGHT_BYTES;
+use crate::privacy;
 use crate::state::FieldName;
 
 /// Half of what may lie between the socket and the disk, so that any frame finds room there.
@@ -115,6 +119,53 @@ fn check_privacy(config: &Config, wrong: &mut Vec<String>) {
             .any(|policy| *policy == FieldPolicy::Hmac);
     if hashes && privacy.hmac_key_file.is_none() {
         wrong.push("a policy `hmac` needs `privacy.hmac_key_file`".to_owned());
+    }
+    check_token(privacy, wrong);
+    match &privacy.hmac_key_version {
+        Some(version) if !privacy::is_version(version) => wrong.push(format!(
+            "`privacy.hmac_key_version` must be 1 to {} letters, digits or `-`",
+            privacy::VERSION_MAX
+        )),
+        Some(_) if privacy.hmac_key_file.is_none() => wrong.push(
+            "`privacy.hmac_key_version` is of no use without `privacy.hmac_key_file`".to_owned(),
+        ),
+        Some(_) | None => {}
+    }
+}
+
+fn check_token(privacy: &PrivacyConfig, wrong: &mut Vec<String>) {
+    let recipients = &privacy.token_recipients;
+    let has_recipients = !recipients.is_empty() || privacy.token_recipients_file.is_some();
+    match privacy.user_token {
+        TokenPolicy::Fingerprint if privacy.hmac_key_file.is_none() => {
+            wrong.push("`privacy.user_token: fingerprint` needs `privacy.hmac_key_file`".to_owned())
+        }
+        TokenPolicy::Encrypt if !has_recipients => wrong.push(
+            "`privacy.user_token: encrypt` needs the public key of a consumer: set \
+             `privacy.token_recipients` or `privacy.token_recipients_file`"
+                .to_owned(),
+        ),
+        TokenPolicy::Encrypt => {}
+        TokenPolicy::Drop | TokenPolicy::Fingerprint | TokenPolicy::Forward if has_recipients => {
+            wrong.push(
+                "`privacy.token_recipients` and `privacy.token_recipients_file` are of no use without \
+                 `privacy.user_token: encrypt`"
+                    .to_owned(),
+            );
+        }
+        TokenPolicy::Drop | TokenPolicy::Fingerprint | TokenPolicy::Forward => {}
+    }
+    for (index, recipient) in recipients.iter().enumerate() {
+        // The text is not repeated: it may be a private key that was put here by mistake.
+        if let Err(error) = privacy::check_recipient(recipient) {
+            wrong.push(format!("`privacy.token_recipients[{index}]` {error}"));
+        }
+    }
+    if recipients.len() > privacy::RECIPIENTS_MAX {
+        wrong.push(format!(
+            "`privacy.token_recipients` has more than {} keys",
+            privacy::RECIPIENTS_MAX
+        ));
     }
 }
 

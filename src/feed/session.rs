@@ -20,7 +20,7 @@ use super::socket::{self, Failed, Socket};
 use super::{Feed, FrameKind, Heard, Lost, LostReason, Message, Rejected, api_key};
 use crate::config::{EnterpriseFlag, FeedConfig};
 use crate::event::{FEED_NAME, Timestamp};
-use crate::normalise::{self, Frame, Reason, Reply};
+use crate::normalise::{Frame, Reason, Reply};
 use crate::privacy;
 
 /// The vendor gets so long to answer our close.
@@ -316,7 +316,7 @@ impl<'a> Session<'a> {
             return Ok(None);
         }
         let bytes = text.len().max(ROOM_MIN);
-        match normalise::frame(text) {
+        match (self.feed.read)(text) {
             Frame::Data(observation, unknown) => {
                 self.number(observation.sequence).await?;
                 self.count(FrameKind::Event)?;

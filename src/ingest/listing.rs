@@ -117,6 +117,7 @@ impl Ingest {
             return Ok(());
         };
         state.position = self.appender.position();
+        self.privacy.hide_state(&mut state);
         self.users.put(user, state.clone());
         place.send(Entry {
             record: None,

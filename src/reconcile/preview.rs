@@ -62,7 +62,8 @@ struct Comparing {
 }
 
 /// Fetches the list and calls `change` for each event that would be published, before any privacy
-/// policy. Without a journal nobody is known.
+/// policy, with whether its `user_id` is the vendor's own: a removal has the key under which its user
+/// was last published. Without a journal nobody is known.
 ///
 /// # Errors
 /// [`PreviewError`].
@@ -71,7 +72,7 @@ pub async fn preview(
     feed: &FeedConfig,
     known: Option<Snapshot>,
     now: Timestamp,
-    mut change: impl FnMut(&Event) + Send,
+    mut change: impl FnMut(&Event, bool) + Send,
 ) -> Result<Preview, PreviewError> {
     let key = api_key(feed).map_err(|error| ListError::Credential(error.to_string()))?;
     let (sender, mut listed) = mpsc::channel(64);
@@ -103,7 +104,7 @@ impl Comparing {
     fn user(
         &mut self,
         observation: &Observation,
-        change: &mut impl FnMut(&Event),
+        change: &mut impl FnMut(&Event, bool),
     ) -> Result<(), JournalError> {
         let user = self.key.user(&observation.user_id);
         if !self.seen.insert(user) {
@@ -127,24 +128,24 @@ impl Comparing {
             self.preview.adopted += 1;
             return Ok(());
         }
-        self.count(&news.0, change);
+        self.count(&news.0, true, change);
         Ok(())
     }
 
-    fn count(&mut self, event: &Event, change: &mut impl FnMut(&Event)) {
+    fn count(&mut self, event: &Event, is_plain: bool, change: &mut impl FnMut(&Event, bool)) {
         use crate::event::EventType as T;
         *match event.event_type {
             T::Registered => &mut self.preview.registered,
             T::Updated => &mut self.preview.updated,
             T::Removed => &mut self.preview.removed,
         } += 1;
-        change(event);
+        change(event, is_plain);
     }
 
     fn absent(
         &mut self,
         max_share: f64,
-        change: &mut impl FnMut(&Event),
+        change: &mut impl FnMut(&Event, bool),
     ) -> Result<(), JournalError> {
         let Some(journal) = &self.known else {
             return Ok(());
@@ -159,7 +160,8 @@ impl Comparing {
             for (user, key, state) in page {
                 self.preview.known += usize::from(!state.removed);
                 if !state.removed && !self.seen.contains(&user) {
-                    absent.push((key, state));
+                    let is_plain = self.key.user(&key) == user;
+                    absent.push((key, is_plain, state));
                 }
             }
         }
@@ -176,8 +178,8 @@ impl Comparing {
             self.preview.removals_refused = absent.len();
             return Ok(());
         }
-        for (key, state) in absent {
-            self.count(&removal(&state, &key, self.now).0, change);
+        for (key, is_plain, state) in absent {
+            self.count(&removal(&state, &key, self.now).0, is_plain, change);
         }
         Ok(())
     }
