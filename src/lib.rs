@@ -40,6 +40,7 @@ pub mod telemetry;
 pub mod shutdown;
 pub mod backoff;
 pub mod failpoint;
+pub mod private;
 pub mod cli;
 
 // In the box.
