@@ -55,6 +55,8 @@ fn config(folder: &tempfile::TempDir) -> JournalConfig {
         max_bytes: Size::mebibytes(64),
         retention: Span::seconds(3600),
         commit_interval: Span::seconds(0),
+        encryption_key_file: None,
+        old_encryption_key_files: Vec::new(),
         when_full: WhenFull::Block,
     }
 }
@@ -102,7 +104,7 @@ pub(crate) fn damaged(input: &[u8]) {
             close(journal).await;
             Ok(())
         }));
-        drop(verify(&config.path));
+        drop(verify(&config));
     }
     let last = last.unwrap();
     let fine = matches!(last, Ok(()) | Err(JournalError::Format { .. }));

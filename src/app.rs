@@ -47,6 +47,7 @@ impl AppError {
             Self::Configuration(_) => 64,
             Self::Unavailable(_) => 69,
             Self::Defect(_) => 70,
+            Self::Journal(error) if error.is_configuration() => 64,
             Self::Journal(error) if error.is_defect() => 70,
             Self::Journal(_) => 74,
         }

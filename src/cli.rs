@@ -146,6 +146,7 @@ impl Failed {
     const fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Usage(_) => 64,
+            Self::Journal(error) if error.is_configuration() => 64,
             Self::Journal(error) if error.is_defect() => 70,
             Self::Journal(_) => 74,
             Self::App(error) => error.exit_code(),

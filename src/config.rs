@@ -190,6 +190,25 @@ pub struct JournalConfig {
     /// Commits come at most this often; 0: as soon as the last one is done.
     #[serde(default = "seconds::<0>")]
     pub commit_interval: Span,
+    /// File with the secret (at least 32 random bytes, as text or as they are) with which everything
+    /// personal in the journal is encrypted. Without it only the file's mode protects it. A journal
+    /// that is not encrypted, or with another key, is encrypted anew at the start.
+    #[serde(default)]
+    pub encryption_key_file: Option<PathBuf>,
+    /// Files of earlier keys: a journal that is still encrypted with one of them can be read, and is
+    /// encrypted anew, or decrypted, at the next start.
+    #[serde(default)]
+    pub old_encryption_key_files: Vec<PathBuf>,
+}
+
+impl JournalConfig {
+    /// The default values, for a file at this path.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            ..all_defaults()
+        }
+    }
 }
 
 /// What becomes of events while the journal takes none.

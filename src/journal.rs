@@ -19,14 +19,17 @@ mod handle;
 mod notices;
 mod reader;
 mod recent;
+mod reseal;
 mod salvage;
 mod schema;
+mod seal;
 mod side;
 mod snapshot;
 mod survey;
 mod trouble;
 mod users;
 mod verify;
+mod wipe;
 mod writer;
 
 use std::fs::File;
@@ -66,7 +69,7 @@ pub const DEAD_LETTERS_MAX: u64 = 10_000;
 /// Blind windows that are kept; at the bound the oldest makes room.
 pub const WINDOWS_MAX: u64 = 10_000;
 
-/// What is wrong with the journal. Each ends the process: exit code 74.
+/// What is wrong with the journal. Each ends the process, with exit code 74 where nothing else is said.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The file, or its folder, cannot be used.
@@ -101,6 +104,28 @@ pub enum JournalError {
         /// The version of this program.
         known: usize,
     },
+    /// The file of a key cannot be used. Exit code 64.
+    #[error("cannot use `journal.{setting}` {file}: {reason}", file = .file.display())]
+    KeyFile {
+        /// The setting that names it.
+        setting: &'static str,
+        /// The file of the key.
+        file: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The file is sealed with a key that the configuration does not name. Exit code 64.
+    #[error("the journal {path} is sealed with the key {id}, which came from a file {file:?}; the configuration has these keys: {have}; name the file of that key in `journal.encryption_key_file`, or in `journal.old_encryption_key_files` to seal the journal anew", path = .path.display())]
+    OtherKey {
+        /// The file.
+        path: PathBuf,
+        /// The id of its key.
+        id: String,
+        /// The name that the file of the key had.
+        file: String,
+        /// The keys that there are, with the names of their files.
+        have: String,
+    },
     /// A statement failed: the disk is full, broken or gone, or the file is damaged.
     #[error("the journal failed: {0}; {advice}", advice = trouble::advice(.0))]
     Sql(#[from] rusqlite::Error),
@@ -130,6 +155,22 @@ impl JournalError {
             | Self::InUse { .. }
             | Self::Format { .. }
             | Self::OtherVersion { .. }
+            | Self::KeyFile { .. }
+            | Self::OtherKey { .. }
+            | Self::Closed => false,
+        }
+    }
+
+    /// Whether the configuration is to blame: exit code 64.
+    pub const fn is_configuration(&self) -> bool {
+        match self {
+            Self::KeyFile { .. } | Self::OtherKey { .. } => true,
+            Self::Open { .. }
+            | Self::InUse { .. }
+            | Self::Format { .. }
+            | Self::OtherVersion { .. }
+            | Self::Sql(_)
+            | Self::Panicked
             | Self::Closed => false,
         }
     }
@@ -268,14 +309,16 @@ impl Journal {
         metrics: &Metrics,
         clock: fn() -> Timestamp,
     ) -> Result<Self, JournalError> {
+        let keys = seal::Keys::load(config)?;
         let lock = schema::lock(&config.path)?;
-        let (connection, saved) = salvage::open(&config.path, &lock, sinks, clock())?;
-        let looked = || -> Result<_, JournalError> {
-            let found = schema::found(&connection, &config.path, sinks, clock())?;
-            Ok((found, schema::last_position(&connection)?))
-        };
         // Damage that the check at the opening did not meet is saved from at the next start.
-        let (found, position) = looked().inspect_err(|error| error.note(&lock))?;
+        let Ready {
+            connection,
+            seal,
+            saved,
+            found,
+            position,
+        } = ready(config, &lock, sinks, &keys, clock).inspect_err(|error| error.note(&lock))?;
         let (append, appends) = mpsc::channel(QUEUE);
         let (control, controls) = mpsc::channel(QUEUE);
         if let Some(saved) = saved {
@@ -294,6 +337,7 @@ impl Journal {
         let room = Arc::new(Semaphore::new(IN_FLIGHT_BYTES));
         let writer_thread = writer::Writer::new(
             connection,
+            seal.clone(),
             config,
             sinks,
             metrics,
@@ -331,12 +375,42 @@ impl Journal {
                 blocked,
                 ending: Arc::new(ending),
                 path: Arc::from(config.path.as_path()),
+                seal,
             },
             found,
             writer,
             lock,
         })
     }
+}
+
+/// The file, ready to be written: sound, of this version, sealed as the configuration says.
+struct Ready {
+    connection: rusqlite::Connection,
+    seal: seal::Seal,
+    saved: Option<salvage::Saved>,
+    found: Found,
+    position: u64,
+}
+
+fn ready(
+    config: &JournalConfig,
+    lock: &File,
+    sinks: &[&str],
+    keys: &seal::Keys,
+    clock: fn() -> Timestamp,
+) -> Result<Ready, JournalError> {
+    let path = config.path.as_path();
+    let (file, saved) = salvage::open(path, lock, sinks, clock(), keys)?;
+    let schema::Opened { connection, seal } = reseal::bring_to(path, file, keys.wanted())?;
+    wipe::freed_pages(&connection)?;
+    Ok(Ready {
+        found: schema::found(&connection, &seal, path, sinks, clock())?,
+        position: schema::last_position(&connection)?,
+        connection,
+        seal,
+        saved,
+    })
 }
 
 /// A record's type, as the file holds it.
@@ -346,6 +420,8 @@ fn event_type(text: &str) -> rusqlite::Result<EventType> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod sealed_tests;
 #[cfg(test)]
 mod side_tests;
 #[cfg(test)]

@@ -41,6 +41,7 @@ pub mod process;
 pub mod shutdown;
 pub mod backoff;
 pub mod failpoint;
+pub mod private;
 pub mod cli;
 
 // In the box.

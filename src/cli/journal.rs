@@ -122,7 +122,7 @@ fn each(
     mut write: impl FnMut(&mut dyn Write, &Record) -> std::io::Result<()>,
 ) -> Result<(), Failed> {
     let config = config::load(&which.config.config)?;
-    let desk = letters::desk(&config.journal.path)?;
+    let desk = letters::desk(&config.journal)?;
     let filter = RecordFilter {
         since: which.since,
         from_position: which.from_position,
@@ -170,7 +170,7 @@ fn listed(out: &mut dyn Write, record: &Record, args: &ListArgs) -> std::io::Res
 
 fn stats(args: &StatsArgs) -> Result<(), Failed> {
     let config = config::load(&args.config.config)?;
-    let desk = letters::desk(&config.journal.path)?;
+    let desk = letters::desk(&config.journal)?;
     let stats = desk.stats(config.journal.max_bytes.0)?;
     print(|out| {
         if args.json {
@@ -183,6 +183,9 @@ fn stats(args: &StatsArgs) -> Result<(), Failed> {
 fn told(out: &mut dyn Write, stats: &Stats) -> std::io::Result<()> {
     let bytes = |bytes: u64| bytesize::ByteSize(bytes).display().iec();
     writeln!(out, "format version   {}", stats.format_version)?;
+    if let Some(key) = &stats.encrypted_with {
+        writeln!(out, "encrypted with   key {key}")?;
+    }
     writeln!(out, "records          {}", stats.records)?;
     let (used, capacity) = (bytes(stats.bytes), bytes(stats.capacity_bytes));
     writeln!(out, "size             {used} of {capacity}")?;
@@ -237,7 +240,7 @@ fn told(out: &mut dyn Write, stats: &Stats) -> std::io::Result<()> {
 
 fn verify(args: &VerifyArgs) -> Result<(), Failed> {
     let config = config::load(&args.config.config)?;
-    let report = crate::journal::verify(&config.journal.path)?;
+    let report = crate::journal::verify(&config.journal)?;
     print(|out| {
         if args.json {
             return writeln!(out, "{}", json!(report));

@@ -4,13 +4,12 @@
 //! it leaves a request, which the bridge takes up within two seconds or at its next start.
 
 use std::io::Write;
-use std::path::Path;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{ConfigArgs, Failed, moment, print};
-use crate::config::{self, Config, SinkConfig};
+use crate::config::{self, Config, JournalConfig, SinkConfig};
 use crate::event::Timestamp;
 use crate::journal::{Desk, Letter, LetterFilter, LetterSummary};
 
@@ -112,7 +111,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
 
 fn open(config: &ConfigArgs) -> Result<(Config, Desk), Failed> {
     let config = config::load(&config.config)?;
-    let desk = desk(&config.journal.path)?;
+    let desk = desk(&config.journal)?;
     Ok((config, desk))
 }
 
@@ -139,8 +138,8 @@ fn is_stage(config: &Config, stage: &str) -> bool {
     stage == NORMALISE || config.sinks.iter().any(|sink| sink.name() == stage)
 }
 
-pub(super) fn desk(path: &Path) -> Result<Desk, Failed> {
-    Ok(Desk::open(path)?)
+pub(super) fn desk(config: &JournalConfig) -> Result<Desk, Failed> {
+    Ok(Desk::open(config)?)
 }
 
 fn list(args: &List) -> Result<(), Failed> {

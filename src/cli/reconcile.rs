@@ -48,7 +48,7 @@ pub(super) async fn run(args: &Args) -> Result<(), Failed> {
         )));
     }
     let exists = config.journal.path.exists();
-    let known = exists.then(|| Snapshot::open(&config.journal.path));
+    let known = exists.then(|| Snapshot::open(&config.journal));
     let known = known.transpose()?;
     budget.spend(1).await;
     let mut changes = Vec::new();

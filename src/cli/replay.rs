@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
             names.join(", ")
         )));
     }
-    let desk = letters::desk(&config.journal.path)?;
+    let desk = letters::desk(&config.journal)?;
     let asked = desk.ask_rewind(&args.sink, args.since, Timestamp::now(), args.dry_run)?;
     let Some(asked) = asked else {
         return Err(Failed::Usage(format!(

@@ -231,6 +231,8 @@ async fn journal(folder: &tempfile::TempDir, keys: &[u8]) -> Journal {
         max_bytes: Size::mebibytes(64),
         retention: Span::seconds(3600),
         commit_interval: Span::seconds(0),
+        encryption_key_file: None,
+        old_encryption_key_files: Vec::new(),
         when_full: crate::config::WhenFull::default(),
     };
     let metrics = Metrics::new(&["s"]);
@@ -388,7 +390,7 @@ async fn ask_for_letter(journal: &Journal, path: &std::path::Path, position: u64
     };
     journal.handle.dead_letter_durably(letter).await.unwrap();
     let filter = crate::journal::LetterFilter::default();
-    let desk = crate::journal::Desk::open(path).unwrap();
+    let desk = crate::journal::Desk::open(&JournalConfig::at(path)).unwrap();
     desk.ask_replay(&filter, Timestamp::now()).unwrap();
 }
 
@@ -436,7 +438,8 @@ async fn letters_do_not_hold_up_events_that_are_read_from_the_file() {
         written.handle.dead_letter(letter).await.unwrap();
     }
     written.handle.sync().await.unwrap();
-    let desk = crate::journal::Desk::open(&folder.path().join("journal.db")).unwrap();
+    let desk =
+        crate::journal::Desk::open(&JournalConfig::at(folder.path().join("journal.db"))).unwrap();
     let filter = crate::journal::LetterFilter::default();
     desk.ask_replay(&filter, Timestamp::now()).unwrap();
     written.handle.close();

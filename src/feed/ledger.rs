@@ -85,6 +85,7 @@ impl Ledger {
             .write(true)
             .mode(0o600)
             .open(&self.path)?;
+        crate::private::keep(&file, &self.path)?;
         for _ in 0..LOCK_ATTEMPTS {
             match file.try_lock() {
                 Ok(()) => return Ok(Page(file)),

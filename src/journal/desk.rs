@@ -4,18 +4,20 @@
 //! It never touches a record or a cursor: it reads, deletes dead letters, and leaves requests that the
 //! bridge takes up within two seconds, or at its next start. It never creates a file.
 
-use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, named_params};
 use serde::Serialize;
 
+use super::seal::{self, Keys, Place, Seal};
 use super::{BUSY_WAIT, JournalError, schema};
+use crate::config::JournalConfig;
 use crate::event::{EventId, Timestamp};
 
-/// The file, opened for a command.
+/// The file, opened for a command, and how it is sealed.
 #[derive(Debug)]
-pub struct Desk(pub(super) Connection);
+pub struct Desk(pub(super) Connection, pub(super) Seal);
 
 /// Which dead letters; all of them unless something is named.
 #[derive(Clone, Debug, Default)]
@@ -78,8 +80,9 @@ impl Desk {
     /// Opens the journal's file.
     ///
     /// # Errors
-    /// [`JournalError`] when there is none, or it is of another version.
-    pub fn open(path: &Path) -> Result<Self, JournalError> {
+    /// [`JournalError`] when there is none, it is of another version, or sealed with another key.
+    pub fn open(config: &JournalConfig) -> Result<Self, JournalError> {
+        let (path, keys) = (config.path.as_path(), Keys::load(config)?);
         let failed = |error: rusqlite::Error| JournalError::Open {
             path: path.to_owned(),
             reason: error.to_string(),
@@ -89,7 +92,7 @@ impl Desk {
         let prepare = || -> rusqlite::Result<_> {
             connection.busy_timeout(BUSY_WAIT)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
-            connection.pragma_update(None, "secure_delete", "FAST")?;
+            connection.pragma_update(None, "secure_delete", "ON")?;
             schema::application_and_version(&connection)
         };
         let (application, version) = prepare().map_err(failed)?;
@@ -98,7 +101,10 @@ impl Desk {
             reason,
         };
         match (application, version) {
-            (schema::APPLICATION_ID, schema::VERSION) => Ok(Self(connection)),
+            (schema::APPLICATION_ID, schema::VERSION) => {
+                let seal = seal::said(&connection, path, &keys)?;
+                Ok(Self(connection, seal))
+            }
             (schema::APPLICATION_ID, version) => Err(JournalError::OtherVersion {
                 path: path.to_owned(),
                 found: version,
@@ -132,7 +138,7 @@ impl Desk {
         let (ids, since) = (id_list(filter), filter.since.map(|at| at.0));
         let named = named_params! {":ids": ids, ":stage": filter.stage, ":reason": filter.reason,
         ":since": since, ":limit": limit};
-        let letters = statement.query_map(named, summary)?;
+        let letters = statement.query_map(named, |row| summary(row, &self.1))?;
         Ok(letters.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -144,9 +150,14 @@ impl Desk {
         let sql = format!("SELECT {SUMMARY}, key, body FROM dead_letters WHERE id = ?1");
         let letter = |row: &Row<'_>| {
             Ok(Letter {
-                summary: summary(row)?,
-                key: row.get("key")?,
-                body: row.get("body")?,
+                summary: summary(row, &self.1)?,
+                key: match row.get_ref("key")? {
+                    ValueRef::Null => None,
+                    key => Some(self.1.open_text(Place::LetterKey(id), key)?),
+                },
+                body: self
+                    .1
+                    .open_optional(Place::LetterBody(id), row.get_ref("body")?)?,
             })
         };
         Ok(self.0.query_row(&sql, [id], letter).optional()?)
@@ -263,7 +274,8 @@ fn id_list(filter: &LetterFilter) -> Option<String> {
     filter.ids.as_ref().map(|ids| format!("{ids:?}"))
 }
 
-fn summary(row: &Row<'_>) -> rusqlite::Result<LetterSummary> {
+fn summary(row: &Row<'_>, seal: &Seal) -> rusqlite::Result<LetterSummary> {
+    let bytes: Option<u64> = row.get("bytes")?;
     Ok(LetterSummary {
         id: row.get("id")?,
         at: Timestamp(row.get("at")?),
@@ -275,6 +287,6 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<LetterSummary> {
         event_type: row.get("event_type")?,
         attempts: row.get("attempts")?,
         replay_asked_at: row.get::<_, Option<i64>>("replay")?.map(Timestamp),
-        bytes: row.get("bytes")?,
+        bytes: bytes.map(|bytes| bytes.saturating_sub(seal.overhead())),
     })
 }

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{
     Beside, Blocked, Control, DeadLetter, Ending, Entry, JournalError, Reader, Tail, WindowChange,
-    recent,
+    recent, seal::Seal,
 };
 
 /// Appends events; there is one, so that positions have one source.
@@ -68,6 +68,7 @@ pub struct Handle {
     pub(super) blocked: watch::Receiver<Option<Blocked>>,
     pub(super) ending: Arc<watch::Sender<Ending>>,
     pub(super) path: Arc<Path>,
+    pub(super) seal: Seal,
 }
 
 impl Handle {
@@ -87,6 +88,7 @@ impl Handle {
             self.committed.clone(),
             Arc::clone(&self.recent),
             Arc::clone(&self.path),
+            self.seal.clone(),
         )
     }
 
@@ -95,7 +97,7 @@ impl Handle {
     /// # Errors
     /// [`JournalError::Sql`] when the file cannot be opened.
     pub fn reader(&self) -> Result<Reader, JournalError> {
-        Reader::open(&self.path)
+        Reader::open(&self.path, &self.seal)
     }
 
     /// Moves a sink's cursor; `clean` when nothing beyond it has an unknown outcome.

@@ -6,6 +6,7 @@
 
 use rusqlite::Connection;
 
+use super::seal::{Place, Seal};
 use super::side::Change;
 use super::{Control, DeadLetter, Handle, JournalError, Reader, Tail, schema};
 use crate::event::{EventId, Timestamp};
@@ -20,6 +21,7 @@ const LAST: &str = "last_notice";
 /// The writer's part.
 #[derive(Clone)]
 pub(super) struct Notices {
+    seal: Seal,
     last: u64,
     /// How far each sink is.
     given: Vec<u64>,
@@ -28,7 +30,11 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    pub(super) fn new(connection: &Connection, sinks: &[String]) -> rusqlite::Result<Self> {
+    pub(super) fn new(
+        connection: &Connection,
+        seal: Seal,
+        sinks: &[String],
+    ) -> rusqlite::Result<Self> {
         let given = sinks.iter().map(|sink| given(connection, sink));
         let remembered = schema::meta(connection, LAST)?;
         let remembered = remembered.map_or(0, |last| u64::try_from(last).unwrap_or_default());
@@ -37,10 +43,16 @@ impl Notices {
             coalesce((SELECT max(notices) FROM cursors), 0))";
         let seen: u64 = connection.query_row(sql, [], |row| row.get(0))?;
         Ok(Self {
+            seal,
             last: remembered.max(seen),
             given: given.collect::<rusqlite::Result<_>>()?,
             dead_letters: false,
         })
+    }
+
+    /// How the file is sealed.
+    pub(super) const fn seal(&self) -> &Seal {
+        &self.seal
     }
 
     /// The number of the last notice.
@@ -62,6 +74,7 @@ impl Notices {
         body: &[u8],
     ) -> rusqlite::Result<()> {
         self.last += 1;
+        let body = self.seal.seal(Place::NoticeBody(self.last), body)?;
         let sql = "INSERT INTO notices VALUES (?1, ?2, ?3, ?4, ?5)";
         connection
             .prepare_cached(sql)?
@@ -183,7 +196,7 @@ impl Reader {
     /// # Errors
     /// [`JournalError::Sql`].
     pub fn notices(&self, after: u64, count: usize) -> Result<Vec<Notice>, JournalError> {
-        let key = schema::digest_key(&self.0)?;
+        let key = schema::digest_key(&self.0, &self.1)?;
         let sql = "SELECT id, at, channel, type, body FROM notices WHERE id > ?1
             ORDER BY id LIMIT ?2";
         let mut statement = self.0.prepare_cached(sql)?;
@@ -197,7 +210,7 @@ impl Reader {
                 channel: Channel::parse(&channel)
                     .ok_or_else(|| rusqlite::Error::InvalidColumnName("channel".into()))?,
                 kind: row.get(3)?,
-                body: row.get(4)?,
+                body: self.1.open(Place::NoticeBody(number), row.get_ref(4)?)?,
             })
         })?;
         Ok(notices.collect::<rusqlite::Result<_>>()?)

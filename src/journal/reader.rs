@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 use tokio::sync::watch;
 
 use super::recent::{Found, Recent};
+use super::seal::{Place, Seal};
 use super::{JournalError, codec, event_type};
 use crate::event::{EventId, Record, Timestamp};
 use crate::state::{UserKey, UserState};
@@ -54,16 +55,16 @@ pub struct StoredLetter {
     pub body: Option<Vec<u8>>,
 }
 
-/// A connection that only reads.
+/// A connection that only reads, and how the file is sealed.
 #[derive(Debug)]
-pub struct Reader(pub(super) Connection);
+pub struct Reader(pub(super) Connection, pub(super) Seal);
 
 impl Reader {
-    pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
+    pub(super) fn open(path: &Path, seal: &Seal) -> Result<Self, JournalError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(std::time::Duration::from_secs(10))?;
-        Ok(Self(connection))
+        Ok(Self(connection, seal.clone()))
     }
 
     /// The records after a position, up to a position, a count and a number of bytes (at least one).
@@ -83,7 +84,7 @@ impl Reader {
         let mut rows = statement.query((after, to, count.min(READ_RECORDS_MAX)))?;
         let (mut records, mut left) = (Vec::new(), bytes);
         while let Some(row) = rows.next()? {
-            let record = record(row)?;
+            let record = record(row, &self.1)?;
             if !records.is_empty() && record.size() > left {
                 break;
             }
@@ -101,7 +102,8 @@ impl Reader {
         let mut statement = self
             .0
             .prepare_cached("SELECT state FROM users WHERE user = ?1")?;
-        let bytes: Option<Vec<u8>> = statement.query_row([user], |row| row.get(0)).optional()?;
+        let state = |row: &Row<'_>| self.1.open(Place::UserState(user), row.get_ref(0)?);
+        let bytes = statement.query_row([user], state).optional()?;
         Ok(bytes.and_then(|bytes| codec::decode(&bytes)))
     }
 
@@ -120,9 +122,11 @@ impl Reader {
         let mut rows = statement.query((first, count))?;
         let mut users = Vec::new();
         while let Some(row) = rows.next()? {
-            let state: Vec<u8> = row.get(2)?;
+            let user = row.get(0)?;
+            let state = self.1.open(Place::UserState(&user), row.get_ref(2)?)?;
             if let Some(state) = codec::decode(&state) {
-                users.push((row.get(0)?, row.get(1)?, state));
+                let key = self.1.open_text(Place::UserKey(&user), row.get_ref(1)?)?;
+                users.push((user, key, state));
             }
         }
         Ok(users)
@@ -247,8 +251,7 @@ impl Reader {
     /// # Errors
     /// [`JournalError::Sql`].
     pub fn dead_letters(&self, count: usize) -> Result<Vec<StoredLetter>, JournalError> {
-        let sql =
-            "SELECT stage, reason, detail, position, body FROM dead_letters ORDER BY id LIMIT ?1";
+        let sql = "SELECT stage, reason, detail, position, body, id FROM dead_letters ORDER BY id LIMIT ?1";
         let mut statement = self.0.prepare_cached(sql)?;
         let letters = statement.query_map([count], |row| {
             Ok(StoredLetter {
@@ -256,22 +259,25 @@ impl Reader {
                 reason: row.get(1)?,
                 detail: row.get(2)?,
                 position: row.get(3)?,
-                body: row.get(4)?,
+                body: self
+                    .1
+                    .open_optional(Place::LetterBody(row.get(5)?), row.get_ref(4)?)?,
             })
         })?;
         Ok(letters.collect::<rusqlite::Result<_>>()?)
     }
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
+fn record(row: &Row<'_>, seal: &Seal) -> rusqlite::Result<Record> {
+    let position = row.get(0)?;
     Ok(Record {
-        position: row.get(0)?,
+        position,
         received_at: Timestamp(row.get(1)?),
         occurred_at: row.get::<_, Option<i64>>(2)?.map(Timestamp),
         event_id: EventId(row.get(3)?),
         event_type: event_type(row.get_ref(4)?.as_str()?)?,
-        key: row.get(5)?,
-        body: row.get(6)?,
+        key: seal.open_text(Place::RecordKey(position), row.get_ref(5)?)?,
+        body: seal.open(Place::RecordBody(position), row.get_ref(6)?)?,
     })
 }
 
@@ -281,6 +287,7 @@ pub struct Tail {
     committed: watch::Receiver<u64>,
     recent: Arc<Recent>,
     path: Arc<Path>,
+    seal: Seal,
     reader: Arc<Mutex<Option<Reader>>>,
 }
 
@@ -289,11 +296,13 @@ impl Tail {
         committed: watch::Receiver<u64>,
         recent: Arc<Recent>,
         path: Arc<Path>,
+        seal: Seal,
     ) -> Self {
         Self {
             committed,
             recent,
             path,
+            seal,
             reader: Arc::default(),
         }
     }
@@ -376,11 +385,12 @@ impl Tail {
         read: impl FnOnce(&Reader) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
         let (reader, path) = (Arc::clone(&self.reader), Arc::clone(&self.path));
+        let seal = self.seal.clone();
         let blocking = tokio::task::spawn_blocking(move || {
             let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
             let reader = match &mut *reader {
                 Some(reader) => reader,
-                none => none.insert(Reader::open(&path)?),
+                none => none.insert(Reader::open(&path, &seal)?),
             };
             read(reader)
         });

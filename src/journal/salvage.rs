@@ -12,12 +12,16 @@ mod walk;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::config::DbConfig;
+use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 
+use super::schema::Opened;
+use super::seal::{self, Keys, Place, Seal};
 use super::trouble::{self, Reaction};
+use super::wipe::{beside, sync_folder};
 use super::{JournalError, WindowChange, codec, schema};
 use crate::event::Timestamp;
 use crate::metrics::LOST_CORRUPT;
@@ -58,11 +62,12 @@ pub(super) fn open(
     lock: &File,
     sinks: &[&str],
     now: Timestamp,
-) -> Result<(Connection, Option<Saved>), JournalError> {
+    keys: &Keys,
+) -> Result<(Opened, Option<Saved>), JournalError> {
     finish(path, now)?;
     let is_marked = lock.metadata().is_ok_and(|file| file.len() > 0);
-    let damage = match checked(path) {
-        Ok(connection) if !is_marked => return Ok((connection, None)),
+    let damage = match checked(path, keys) {
+        Ok(opened) if !is_marked => return Ok((opened, None)),
         Ok(_) => "the last run met damage in it".to_owned(),
         Err(JournalError::Sql(error)) if trouble::meaning(&error) == Reaction::Damaged => {
             error.to_string()
@@ -74,12 +79,14 @@ pub(super) fn open(
         damage,
         "the journal is damaged: what is readable is saved to a new file"
     );
-    let saved = save(path, sinks, now).map_err(|error| unsaved(path, error))?;
+    let source = source(path).map_err(|error| unsaved(path, error))?;
+    let seal = seal::felt(&source, path, keys)?;
+    let saved = save(path, source, &seal, sinks, now).map_err(|error| unsaved(path, error))?;
     finish(path, now)?;
-    let connection = schema::open(path)?;
+    let connection = schema::open_or_create(path, &seal)?;
     lock.set_len(0)
         .map_err(|error| schema::open_error(path, &error))?;
-    Ok((connection, Some(saved)))
+    Ok((Opened { connection, seal }, Some(saved)))
 }
 
 /// Notes beside the journal that damage was met, so that the next start saves what is readable.
@@ -92,18 +99,19 @@ pub(super) fn mark(mut lock: &File, error: &JournalError) {
     }
 }
 
-fn checked(path: &Path) -> Result<Connection, JournalError> {
-    let connection = schema::open(path)?;
-    let closed = schema::meta(&connection, "closed")?;
+fn checked(path: &Path, keys: &Keys) -> Result<Opened, JournalError> {
+    let opened = schema::open(path, keys)?;
+    let connection = &opened.connection;
+    let closed = schema::meta(connection, "closed")?;
     let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
     if closed != Some(1) && bytes <= CHECK_BYTES_MAX {
-        let findings = schema::quick_check(&connection)?;
+        let findings = schema::quick_check(connection)?;
         if let Some(finding) = findings.first() {
             return Err(trouble::damaged(finding.clone()).into());
         }
     }
-    schema::last_position(&connection)?;
-    Ok(connection)
+    schema::last_position(connection)?;
+    Ok(opened)
 }
 
 fn unsaved(path: &Path, error: rusqlite::Error) -> JournalError {
@@ -122,14 +130,8 @@ fn unsaved(path: &Path, error: rusqlite::Error) -> JournalError {
     }
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
-}
-
-/// Copies what is readable into a new file, whole or not at all.
-fn save(path: &Path, sinks: &[&str], now: Timestamp) -> rusqlite::Result<Saved> {
+/// The damaged file, of which nothing is changed.
+fn source(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let source = Connection::open_with_flags(path, flags)?;
     // Its log stays beside it as it is.
@@ -137,17 +139,34 @@ fn save(path: &Path, sinks: &[&str], now: Timestamp) -> rusqlite::Result<Saved> 
     source.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // Without its list of tables nothing can be read.
     source.prepare("SELECT position FROM records")?;
+    Ok(source)
+}
+
+/// Copies what is readable into a new file, whole or not at all.
+fn save(
+    path: &Path,
+    source: Connection,
+    seal: &Seal,
+    sinks: &[&str],
+    now: Timestamp,
+) -> rusqlite::Result<Saved> {
     let saving = beside(path, ".saving");
     for ending in ["", "-wal", "-shm"] {
         std::fs::remove_file(beside(&saving, ending)).unwrap_or_default();
     }
-    let target = match schema::open(&saving) {
+    let target = match schema::open_or_create(&saving, seal) {
         Ok(target) => target,
         Err(JournalError::Sql(error)) => return Err(error),
         Err(error) => return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(error))),
     };
     target.pragma_update(None, "synchronous", "OFF")?;
-    let saved = Salvage { source, target }.all(sinks, now)?;
+    let seal = seal.clone();
+    let salvage = Salvage {
+        source,
+        target,
+        seal,
+    };
+    let saved = salvage.all(sinks, now)?;
     let put_in_place = || -> std::io::Result<()> {
         let file = OpenOptions::new().write(true).open(&saving)?;
         file.sync_all()?;
@@ -186,16 +205,11 @@ fn finish(path: &Path, now: Timestamp) -> Result<(), JournalError> {
     Ok(())
 }
 
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
-}
-
 struct Salvage {
     source: Connection,
     target: Connection,
+    /// How both are sealed: what is sealed is copied as it is, if it can be opened.
+    seal: Seal,
 }
 
 impl Salvage {
@@ -211,8 +225,8 @@ impl Salvage {
             .map(|(_, position)| *position);
         let delivered = delivered.min().unwrap_or_default();
         if has_key {
-            users(&self.source, &mut |_, _, state| {
-                let position = codec::decode(state).map(|state| state.position);
+            users(&self.source, &self.seal, &mut |user| {
+                let position = codec::decode(&user.state).map(|state| state.position);
                 last = last.max(position);
                 Ok(())
             })?;
@@ -257,8 +271,14 @@ impl Salvage {
             "SELECT name, value FROM meta",
             "INSERT OR REPLACE INTO meta VALUES (?1, ?2)",
             |row| {
-                has_key |=
-                    row.first() == Some(&rusqlite::types::Value::Text("digest_key".to_owned()));
+                let [Value::Text(name), value] = row else {
+                    return false;
+                };
+                if name == "digest_key" {
+                    has_key = self.seal.opens(Place::DigestKey, value);
+                    return has_key;
+                }
+                !seal::says(name)
             },
         );
         if let Err(error) = copied {
@@ -306,7 +326,7 @@ impl Salvage {
         let sql = "INSERT OR IGNORE INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         let mut insert = self.target.prepare(sql)?;
         let mut batch = 0;
-        records(&self.source, delivered, last, &mut |values| {
+        records(&self.source, &self.seal, delivered, last, &mut |values| {
             insert.execute(rusqlite::params_from_iter(values))?;
             batch += 1;
             if batch % BATCH == 0 {
@@ -323,22 +343,28 @@ impl Salvage {
             .target
             .prepare("INSERT OR IGNORE INTO users VALUES (?1, ?2, ?3)")?;
         let mut saved = 0;
-        users(&self.source, &mut |user, key, bytes| {
-            let Some(state) = codec::decode(bytes) else {
+        users(&self.source, &self.seal, &mut |found_user| {
+            let walk::User {
+                user,
+                key,
+                stored,
+                state,
+            } = found_user;
+            let Some(state) = codec::decode(&state) else {
                 return Ok(());
             };
             saved += 1;
             if !found.is_missing(state.position) {
-                return insert.execute((user, key, bytes)).map(drop);
+                return insert.execute((user, key, stored)).map(drop);
             }
             let doubtful = UserState {
                 digests: Default::default(),
                 recent: state.recent.into_iter().skip(1).collect(),
                 ..state
             };
-            insert
-                .execute((user, key, codec::encode(&doubtful)))
-                .map(drop)
+            let state = codec::encode(&doubtful);
+            let state = self.seal.seal(Place::UserState(&user), &state)?;
+            insert.execute((user, key, state)).map(drop)
         })?;
         Ok(saved)
     }
@@ -377,20 +403,27 @@ impl Salvage {
             return Ok(());
         }
         let places: Vec<String> = (1..=both.len()).map(|place| format!("?{place}")).collect();
+        let opens = |row: &[Value]| {
+            let mut values = both.iter().zip(row);
+            values.all(|(column, value)| {
+                let place = row.first().and_then(|id| Place::of(table, column, id));
+                place.is_none_or(|place| self.seal.opens(place, value))
+            })
+        };
         let (columns, places) = (both.join(", "), places.join(", "));
         self.copy(
             &format!("SELECT {columns} FROM {table} ORDER BY {order}"),
             &format!("INSERT OR IGNORE INTO {table} ({columns}) VALUES ({places})"),
-            |_| {},
+            opens,
         )
     }
 
-    /// Copies rows up to the first that cannot be read.
+    /// Copies the rows to keep up to the first that cannot be read.
     fn copy(
         &self,
         select: &str,
         insert: &str,
-        mut seen: impl FnMut(&[rusqlite::types::Value]),
+        mut keep: impl FnMut(&[Value]) -> bool,
     ) -> rusqlite::Result<()> {
         let mut select = self.source.prepare(select)?;
         let mut insert = self.target.prepare(insert)?;
@@ -399,8 +432,9 @@ impl Salvage {
         while let Some(row) = rows.next()? {
             let values = (0..columns).map(|column| row.get(column));
             let values = values.collect::<rusqlite::Result<Vec<_>>>()?;
-            seen(&values);
-            insert.execute(rusqlite::params_from_iter(values))?;
+            if keep(&values) {
+                insert.execute(rusqlite::params_from_iter(values))?;
+            }
         }
         Ok(())
     }

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::seal::{self, Keys, Place, Seal};
 use super::trouble::{self, Reaction};
-use super::{Found, JournalError};
+use super::{Found, JournalError, wipe};
 use crate::event::Timestamp;
+use crate::private;
 use crate::state::DigestKey;
 
 /// "OBJ1": tells this file from any other SQLite database.
@@ -20,7 +22,7 @@ const SQLITE_MIN: i32 = 3_051_003;
 
 /// What makes each version of the tables out of the one before; an older file is brought up to date by
 /// the steps that it lacks, in one transaction. A step that was released is never changed.
-const STEPS: [&str; 2] = [V1, V2];
+const STEPS: [&str; 3] = [V1, V2, V3];
 
 /// Version of the tables that this program writes.
 pub(super) const VERSION: usize = STEPS.len();
@@ -87,6 +89,10 @@ CREATE INDEX dead_letters_replay ON dead_letters (stage, replay) WHERE replay IS
 CREATE TABLE marks (at INTEGER PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
+/// Values may be sealed, which a program before this version would take for the values themselves. The
+/// tables are as they were.
+const V3: &str = "";
+
 const LOCK_ATTEMPTS: u32 = 4;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -99,6 +105,7 @@ pub(super) fn lock(path: &Path) -> Result<File, JournalError> {
         .mode(0o600)
         .open(lock_path(path));
     let file = file.map_err(|error| open_error(path, &error))?;
+    private::keep(&file, &lock_path(path)).map_err(|error| not_private(path, &error))?;
     for attempt in 0..LOCK_ATTEMPTS {
         if attempt > 0 {
             std::thread::sleep(LOCK_PAUSE);
@@ -128,8 +135,22 @@ fn lock_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Opens or creates the file for the writer.
-pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
+/// A file that was opened for the writer, and how it is sealed.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    pub(super) seal: Seal,
+}
+
+/// Opens the file for the writer, with one of these keys; a new one is sealed with the wanted key.
+pub(super) fn open(path: &Path, keys: &Keys) -> Result<Opened, JournalError> {
+    let connection = open_or_create(path, keys.wanted())?;
+    let seal = seal::said(&connection, path, keys)?;
+    Ok(Opened { connection, seal })
+}
+
+/// Opens the file for the writer; a new one is to be sealed so.
+pub(super) fn open_or_create(path: &Path, seal: &Seal) -> Result<Connection, JournalError> {
     let sqlite = rusqlite::version_number();
     if sqlite < SQLITE_MIN {
         let reason = format!(
@@ -144,7 +165,15 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
         .append(true)
         .mode(0o600)
         .open(path);
-    drop(file.map_err(|error| open_error(path, &error))?);
+    let file = file.map_err(|error| open_error(path, &error))?;
+    private::keep(&file, path).map_err(|error| not_private(path, &error))?;
+    drop(file);
+    for ending in ["-wal", "-shm"] {
+        let beside = wipe::beside(path, ending);
+        if let Ok(file) = File::open(&beside) {
+            private::keep(&file, &beside).map_err(|error| not_private(path, &error))?;
+        }
+    }
     let connection = Connection::open(path).map_err(|error| failed(path, error))?;
     let format = |reason: String| JournalError::Format {
         path: path.to_owned(),
@@ -154,7 +183,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
-        connection.pragma_update(None, "secure_delete", "FAST")?;
+        connection.pragma_update(None, "secure_delete", "ON")?;
         application_and_version(&connection)
     };
     let (application, version) = prepare().map_err(|error| failed(path, error))?;
@@ -167,12 +196,12 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
             "it has version {version} of the format, this program knows {VERSION}"
         )));
     }
-    bring_up_to_date(&connection, version).map_err(|error| failed(path, error))?;
+    bring_up_to_date(&connection, version, seal).map_err(|error| failed(path, error))?;
     Ok(connection)
 }
 
 /// Takes the steps from the version that the file has, if there are any.
-fn bring_up_to_date(connection: &Connection, version: usize) -> rusqlite::Result<()> {
+fn bring_up_to_date(connection: &Connection, version: usize, seal: &Seal) -> rusqlite::Result<()> {
     if version == VERSION {
         return Ok(());
     }
@@ -185,9 +214,12 @@ fn bring_up_to_date(connection: &Connection, version: usize) -> rusqlite::Result
         let mut secret = [0_u8; 32];
         getrandom::fill(&mut secret)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        let secret = seal.seal(Place::DigestKey, &secret)?;
         connection.execute("INSERT INTO meta VALUES ('digest_key', ?1)", [secret])?;
+        seal::say(connection, seal)?;
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     } else {
+        wipe::is_due(connection)?;
         tracing::info!(
             from = version,
             to = VERSION,
@@ -207,12 +239,13 @@ fn bring_up_to_date(connection: &Connection, version: usize) -> rusqlite::Result
 /// A new sink starts with the oldest record that is still there.
 pub(super) fn found(
     connection: &Connection,
+    seal: &Seal,
     path: &Path,
     sinks: &[&str],
     now: Timestamp,
 ) -> Result<Found, JournalError> {
     let read = || -> rusqlite::Result<Found> {
-        let digest_key = digest_key(connection)?;
+        let digest_key = digest_key(connection, seal)?;
         let oldest: Option<u64> =
             connection.query_row("SELECT min(position) FROM records", [], |row| row.get(0))?;
         let start = match oldest {
@@ -259,9 +292,10 @@ pub(super) fn found(
 }
 
 /// The key of all digests in this journal.
-pub(super) fn digest_key(connection: &Connection) -> rusqlite::Result<DigestKey> {
+pub(super) fn digest_key(connection: &Connection, seal: &Seal) -> rusqlite::Result<DigestKey> {
     let sql = "SELECT value FROM meta WHERE name = 'digest_key'";
-    let secret: Vec<u8> = connection.query_row(sql, [], |row| row.get(0))?;
+    let open = |row: &rusqlite::Row<'_>| seal.open(Place::DigestKey, row.get_ref(0)?);
+    let secret = connection.query_row(sql, [], open)?;
     Ok(DigestKey::new(&secret))
 }
 
@@ -331,6 +365,14 @@ pub(super) fn open_error(path: &Path, reason: &dyn std::fmt::Display) -> Journal
     }
 }
 
+/// Others may read what is personal, and that cannot be changed.
+fn not_private(path: &Path, error: &std::io::Error) -> JournalError {
+    JournalError::Open {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
 /// What an error means before anything was heard.
 fn failed(path: &Path, error: rusqlite::Error) -> JournalError {
     match trouble::meaning(&error) {
@@ -356,11 +398,17 @@ mod tests {
     fn a_record_at_a_position_that_is_never_given_is_damage_and_not_a_cursor_at_the_end_of_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
-        let connection = open(&path).unwrap();
+        let connection = open_or_create(&path, &Seal::default()).unwrap();
         let sql =
             "INSERT INTO records VALUES (0, 1, NULL, x'00', 'user.updated', 'client', x'7b7d')";
         connection.execute(sql, []).unwrap();
-        let found = found(&connection, &path, &["sink"], Timestamp(1));
+        let found = found(
+            &connection,
+            &Seal::default(),
+            &path,
+            &["sink"],
+            Timestamp(1),
+        );
         let error = found.map(drop).unwrap_err();
         assert!(error.to_string().contains("position 0"), "{error}");
         let sql = "SELECT count(*) FROM cursors";
@@ -385,7 +433,7 @@ mod tests {
         .unwrap();
         drop(old);
 
-        let new = open(&path).unwrap();
+        let new = open_or_create(&path, &Seal::default()).unwrap();
         let (position, notices): (u64, u64) = new
             .query_row("SELECT position, notices FROM cursors", [], |row| {
                 Ok((row.get(0)?, row.get(1)?))
@@ -399,7 +447,7 @@ mod tests {
         new.pragma_update(None, "user_version", VERSION as i64 + 1)
             .unwrap();
         drop(new);
-        let later = open(&path);
+        let later = open_or_create(&path, &Seal::default());
         assert!(
             matches!(later, Err(JournalError::Format { .. })),
             "{later:?}"

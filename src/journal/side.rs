@@ -7,11 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::notices::Notices;
+use super::seal::{Place, Seal};
 use super::{Control, DeadLetter, Handle, JournalError, Reader, Tail, event_type, schema};
 use crate::event::{EventId, Record, Timestamp};
 use crate::notice::Channel;
@@ -91,6 +93,7 @@ pub(super) struct Side {
 impl Side {
     pub(super) fn new(
         connection: &Connection,
+        seal: &Seal,
         sinks: &[&str],
         beside: watch::Sender<Beside>,
     ) -> rusqlite::Result<Self> {
@@ -98,7 +101,7 @@ impl Side {
         let side = Self {
             looked: Instant::now(),
             version: data_version(connection)?,
-            notices: Notices::new(connection, &sinks)?,
+            notices: Notices::new(connection, seal.clone(), &sinks)?,
             sinks,
             beside,
         };
@@ -253,6 +256,10 @@ pub(super) fn insert_letter(
         }
     }
     let number = next_letter(connection)?;
+    let seal = notices.seal().clone();
+    let body = record.map(|record| &record.body).or(letter.shape.as_ref());
+    let body = body.map(|body| seal.seal(Place::LetterBody(number), body));
+    let key = record.map(|record| seal.seal_text(Place::LetterKey(number), &record.key));
     let sql = "INSERT INTO dead_letters (id, at, stage, reason, detail, position, event_id, body,
             key, event_type, occurred_at, received_at)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
@@ -264,8 +271,8 @@ pub(super) fn insert_letter(
         &letter.detail,
         record.map(|record| record.position),
         record.map(|record| record.event_id.0),
-        record.map(|record| &record.body).or(letter.shape.as_ref()),
-        record.map(|record| &record.key),
+        body.transpose()?,
+        key.transpose()?,
         record.map(|record| record.event_type.as_str()),
         record.and_then(|record| record.occurred_at.map(|at| at.0)),
         record.map(|record| record.received_at.0),
@@ -338,22 +345,24 @@ impl Reader {
             FROM dead_letters WHERE id = ?1 AND event_id IS NOT NULL AND body IS NOT NULL";
         let mut statement = self.0.prepare_cached(sql)?;
         Ok(statement
-            .query_row([id], letter_record)
+            .query_row([id], |row| letter_record(row, id, &self.1))
             .optional()?
             .flatten())
     }
 }
 
-fn letter_record(row: &Row<'_>) -> rusqlite::Result<Option<Record>> {
-    let (position, event_id, body) = (row.get(0)?, EventId(row.get(1)?), row.get(2)?);
-    let Some(key) = row.get::<_, Option<String>>(3)? else {
+fn letter_record(row: &Row<'_>, id: i64, seal: &Seal) -> rusqlite::Result<Option<Record>> {
+    let (position, event_id) = (row.get(0)?, EventId(row.get(1)?));
+    let body = seal.open(Place::LetterBody(id), row.get_ref(2)?)?;
+    let key = row.get_ref(3)?;
+    if key == ValueRef::Null {
         return Ok(of_body(position, event_id, body));
-    };
+    }
     Ok(Some(Record {
         position,
         event_id,
         event_type: event_type(row.get_ref(4)?.as_str()?)?,
-        key,
+        key: seal.open_text(Place::LetterKey(id), key)?,
         occurred_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
         received_at: Timestamp(row.get(6)?),
         body,

@@ -38,7 +38,7 @@ async fn a_letter_holds_all_that_it_takes_to_publish_it_again_and_stays_one() {
     handle.dead_letter_durably(letter(3, 9)).await.unwrap();
     // Refused again, because the cursor was set back.
     handle.dead_letter_durably(letter(3, 9)).await.unwrap();
-    let desk = Desk::open(&folder.path().join("journal.db")).unwrap();
+    let desk = Desk::open(&JournalConfig::at(folder.path().join("journal.db"))).unwrap();
     let [one] = desk
         .letters(&LetterFilter::default())
         .unwrap()
@@ -72,7 +72,7 @@ async fn the_writer_tells_when_another_process_has_written_and_not_when_it_has_i
         .unwrap();
     let quiet = tokio::time::timeout(std::time::Duration::from_millis(2500), beside.changed());
     assert!(quiet.await.is_err(), "its own commit is no request");
-    let desk = Desk::open(&folder.path().join("journal.db")).unwrap();
+    let desk = Desk::open(&JournalConfig::at(folder.path().join("journal.db"))).unwrap();
     desk.drop_letters(&LetterFilter::default()).unwrap();
     let told = tokio::time::timeout(std::time::Duration::from_secs(2), beside.changed());
     told.await.expect("within two seconds").unwrap();
@@ -95,7 +95,7 @@ async fn what_a_sink_is_to_get_again_is_not_pruned_meanwhile() {
     }
     journal.handle.advance(0, 10, true).await.unwrap();
     journal.handle.sync().await.unwrap();
-    let desk = Desk::open(&config.path).unwrap();
+    let desk = Desk::open(&config).unwrap();
     let (long_ago, now) = (Timestamp(0), Timestamp::now());
     let asked = desk.ask_rewind("a", long_ago, now, false).unwrap().unwrap();
     assert_eq!((asked.back_to, asked.records), (Some(0), 10));
@@ -202,13 +202,16 @@ async fn there_is_no_copy_of_a_dead_letter_that_nobody_wants() {
 async fn a_command_refuses_what_is_no_journal_of_its_version_and_creates_none() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.db");
-    assert!(matches!(Desk::open(&path), Err(JournalError::Open { .. })));
+    assert!(matches!(
+        Desk::open(&JournalConfig::at(&path)),
+        Err(JournalError::Open { .. })
+    ));
     assert!(!path.exists());
     rusqlite::Connection::open(&path)
         .unwrap()
         .execute_batch("CREATE TABLE other (x)")
         .unwrap();
-    let other = Desk::open(&path);
+    let other = Desk::open(&JournalConfig::at(&path));
     assert!(
         matches!(other, Err(JournalError::Format { .. })),
         "{other:?}"
@@ -219,7 +222,7 @@ async fn a_command_refuses_what_is_no_journal_of_its_version_and_creates_none() 
     let file = rusqlite::Connection::open(&path).unwrap();
     file.pragma_update(None, "user_version", 1).unwrap();
     drop(file);
-    let older = Desk::open(&path);
+    let older = Desk::open(&JournalConfig::at(&path));
     assert!(
         matches!(older, Err(JournalError::OtherVersion { found: 1, .. })),
         "{older:?}"
@@ -240,7 +243,7 @@ async fn what_is_asked_for_is_not_pruned_before_the_writer_looks() {
         journal.appender.append(entry).await.unwrap();
     }
     journal.handle.sync().await.unwrap();
-    let desk = Desk::open(&config.path).unwrap();
+    let desk = Desk::open(&config).unwrap();
     journal.handle.advance(0, 3000, true).await.unwrap();
     journal.handle.sync().await.unwrap();
     let asked = desk.ask_rewind("a", Timestamp(0), Timestamp::now(), false);
@@ -263,7 +266,7 @@ async fn the_number_of_a_letter_is_never_given_twice() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(&folder);
     let desk = |letters: &[u8]| {
-        let desk = Desk::open(&config.path).unwrap();
+        let desk = Desk::open(&config).unwrap();
         let found = desk.letters(&LetterFilter::default()).unwrap();
         assert_eq!(found.len(), letters.len());
         desk.drop_letters(&LetterFilter::default()).unwrap();

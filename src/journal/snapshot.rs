@@ -1,8 +1,7 @@
 //! What the journal knows of the users at one moment, for who compares without changing anything.
 
-use std::path::Path;
-
 use super::{Desk, JournalError, Reader, schema};
+use crate::config::JournalConfig;
 use crate::state::{DigestKey, UserKey, UserState};
 
 /// The users of a journal, as they were when it was opened.
@@ -20,14 +19,14 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`JournalError`] when there is none, or it is of another version.
-    pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let Desk(connection) = Desk::open(path)?;
+    pub fn open(config: &JournalConfig) -> Result<Self, JournalError> {
+        let Desk(connection, seal) = Desk::open(config)?;
         // A read transaction: a bridge may go on writing, this one does not see it.
         connection.execute_batch("BEGIN")?;
         Ok(Self {
-            digest_key: schema::digest_key(&connection)?,
+            digest_key: schema::digest_key(&connection, &seal)?,
             first_list_done: schema::meta(&connection, "first_list_done")?.is_some(),
-            reader: Reader(connection),
+            reader: Reader(connection, seal),
         })
     }
 

@@ -18,6 +18,8 @@ const PAGE: usize = 500;
 pub struct Stats {
     /// Version of the file's format.
     pub format_version: usize,
+    /// The id of the key with which everything personal in it is encrypted, if it is.
+    pub encrypted_with: Option<String>,
     /// Records that it holds.
     pub records: u64,
     /// Bytes in use.
@@ -123,6 +125,7 @@ impl Desk {
         let letters = "SELECT stage, count(*), count(replay) FROM dead_letters GROUP BY stage";
         let stats = Stats {
             format_version: schema::VERSION,
+            encrypted_with: self.1.id(),
             records: count("SELECT coalesce(max(position) - min(position) + 1, 0) FROM records")?,
             bytes: count(
                 "SELECT ((SELECT * FROM pragma_page_count) - (SELECT * FROM pragma_freelist_count))
@@ -181,7 +184,7 @@ impl Desk {
         filter: &RecordFilter,
         mut take: impl FnMut(&Record) -> bool,
     ) -> Result<(), JournalError> {
-        let reader = Reader::open(path)?;
+        let reader = Reader::open(path, &self.1)?;
         let mut left = filter.limit.unwrap_or(u64::MAX);
         let Some(first) = self.first(filter)? else {
             return Ok(());

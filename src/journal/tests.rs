@@ -16,6 +16,8 @@ pub(super) fn config(folder: &tempfile::TempDir) -> JournalConfig {
         when_full: crate::config::WhenFull::Block,
         retention: Span::seconds(3600),
         commit_interval: Span::seconds(0),
+        encryption_key_file: None,
+        old_encryption_key_files: Vec::new(),
     }
 }
 

@@ -6,11 +6,15 @@
 use std::fmt::Display;
 use std::path::Path;
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 
+use super::seal::{self, Keys, Place, Seal};
 use super::{JournalError, Reader, codec, schema};
+use crate::config::JournalConfig;
 use crate::event::EventId;
+use crate::state::UserKey;
 
 /// Rows that are read at a time.
 const PAGE: u64 = 1000;
@@ -31,6 +35,8 @@ pub struct VerifyReport {
     pub format_version: u64,
     /// Whether SQLite's own check of the whole file was run: not beside a bridge with a large file.
     pub quick_check_run: bool,
+    /// The id of the key with which everything personal in it is encrypted, if it is.
+    pub encrypted_with: Option<String>,
     /// Bytes of the file.
     pub bytes: u64,
     /// Records.
@@ -91,10 +97,12 @@ impl VerifyReport {
 /// What is wrong inside is in the report.
 ///
 /// # Errors
-/// [`JournalError`] when there is no journal at this path, or nothing of it can be read.
-pub fn verify(path: &Path) -> Result<VerifyReport, JournalError> {
+/// [`JournalError`] when there is no journal at this path, nothing of it can be read, or it is sealed
+/// with another key.
+pub fn verify(config: &JournalConfig) -> Result<VerifyReport, JournalError> {
+    let (path, keys) = (config.path.as_path(), Keys::load(config)?);
     let bytes = std::fs::metadata(path).map_err(|error| schema::open_error(path, &error))?;
-    let Reader(connection) = Reader::open(path)?;
+    let Reader(connection, _) = Reader::open(path, &Seal::default())?;
     let mut report = VerifyReport {
         bytes: bytes.len(),
         format_version: schema::version(&connection, path)?,
@@ -105,17 +113,21 @@ pub fn verify(path: &Path) -> Result<VerifyReport, JournalError> {
             .unwrap_or_default(),
         ..VerifyReport::default()
     };
+    let seal = seal::felt(&connection, path, &keys)?;
+    report.encrypted_with = seal.id();
     let checked = quick_check(&connection, path, &mut report);
     report.part("the file", checked);
     // First what can only grow behind us while a bridge runs, then what it is held against.
     let cursors = cursors(&connection, &mut report);
     report.part("the table of cursors", cursors);
-    let users = users(&connection, &mut report);
+    let users = users(&connection, &seal, &mut report);
     report.part("the table of users", users);
-    let records = records(&connection, &mut report);
+    let records = records(&connection, &seal, &mut report);
     report.part("the table of records", records);
     let others = others(&connection, &mut report);
     report.part("windows and dead letters", others);
+    let sealed = sealed(&connection, &seal, &mut report);
+    report.part("dead letters and notices", sealed);
     report.ok = report.problems_total == 0;
     Ok(report)
 }
@@ -154,20 +166,29 @@ fn cursors(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Resu
 }
 
 /// The highest position that a user's state names goes into no record only if that was pruned.
-fn users(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Result<()> {
-    let sql = "SELECT user, state FROM users WHERE user > ?1 ORDER BY user LIMIT ?2";
+fn users(connection: &Connection, seal: &Seal, report: &mut VerifyReport) -> rusqlite::Result<()> {
+    let sql = "SELECT user, state, key FROM users WHERE user > ?1 ORDER BY user LIMIT ?2";
     let mut statement = connection.prepare(sql)?;
     let (mut after, mut highest) = (Vec::new(), 0);
     loop {
-        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        let page: Vec<(Vec<u8>, Vec<u8>)> = statement
+        let row = |row: &Row<'_>| {
+            let user: Vec<u8> = row.get(0)?;
+            let state = UserKey::try_from(user.as_slice()).ok().and_then(|user| {
+                let key = Place::UserKey(&user);
+                seal.open_text(key, row.get_ref(2).ok()?).ok()?;
+                let state = Place::UserState(&user);
+                seal.open(state, row.get_ref(1).ok()?).ok()
+            });
+            Ok((user, state))
+        };
+        let page: Vec<(Vec<u8>, Option<Vec<u8>>)> = statement
             .query_map((&after, PAGE), row)?
             .collect::<rusqlite::Result<_>>()?;
         let Some((last, _)) = page.last() else { break };
         after.clone_from(last);
         for (_, state) in &page {
             report.users += 1;
-            match codec::decode(state) {
+            match state.as_deref().and_then(codec::decode) {
                 Some(state) => highest = highest.max(state.position),
                 None => report.problem("the state of a user cannot be read"),
             }
@@ -182,8 +203,12 @@ fn users(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Result
     Ok(())
 }
 
-fn records(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Result<()> {
-    let sql = "SELECT position, event_id, event_type, typeof(key), body FROM records
+fn records(
+    connection: &Connection,
+    seal: &Seal,
+    report: &mut VerifyReport,
+) -> rusqlite::Result<()> {
+    let sql = "SELECT position, event_id, event_type, key, body FROM records
         WHERE position > ?1 ORDER BY position LIMIT ?2";
     let mut statement = connection.prepare(sql)?;
     let mut after = 0;
@@ -203,7 +228,7 @@ fn records(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Resu
             report.last_position = Some(position);
             report.records += 1;
             after = position;
-            if let Some(wrong) = wrong(row) {
+            if let Some(wrong) = wrong(row, seal) {
                 report.problem(format_args!("record {position}: {wrong}"));
             }
         }
@@ -237,7 +262,10 @@ fn is_first(connection: &Connection, position: u64) -> rusqlite::Result<bool> {
 }
 
 /// What is wrong with a record's content; never a value of it.
-pub(super) fn wrong(row: &Row<'_>) -> Option<&'static str> {
+pub(super) fn wrong(row: &Row<'_>, seal: &Seal) -> Option<&'static str> {
+    let Ok(position) = row.get(0) else {
+        return Some("its position is none");
+    };
     let Ok(id) = row.get::<_, [u8; 16]>(1) else {
         return Some("its event id is not one");
     };
@@ -248,14 +276,24 @@ pub(super) fn wrong(row: &Row<'_>) -> Option<&'static str> {
     if !matches!(known, Some(Ok(_))) {
         return Some("its event type is not known");
     }
-    if row.get::<_, String>(3).ok().as_deref() != Some("text") {
-        return Some("its key is no text");
+    let opened = |column| row.get_ref(column).ok();
+    let key = opened(3).and_then(|key| seal.open_text(Place::RecordKey(position), key).ok());
+    if key.is_none() {
+        return Some(if seal.id().is_some() {
+            "its key cannot be opened with the key of this journal"
+        } else {
+            "its key is no text"
+        });
     }
-    let body = match row.get_ref(4).map(|value| value.as_blob()) {
-        Ok(Ok(body)) => body,
-        _ => return Some("its body is no bytes"),
+    let body = opened(4).and_then(|body| seal.open(Place::RecordBody(position), body).ok());
+    let Some(body) = body else {
+        return Some(if seal.id().is_some() {
+            "its body cannot be opened with the key of this journal"
+        } else {
+            "its body is no bytes"
+        });
     };
-    let Ok(body) = serde_json::from_slice::<serde_json::Value>(body) else {
+    let Ok(body) = serde_json::from_slice::<serde_json::Value>(&body) else {
         return Some("its body is no JSON");
     };
     let told = body.get("event_id").and_then(|id| id.as_str());
@@ -284,5 +322,34 @@ fn others(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Resul
         .query_row(count, [], |row| row.get(0))
         .optional()?
         .unwrap_or_default();
+    Ok(())
+}
+
+/// Whether what is sealed beside the events opens; nothing of a journal in clear can be told here.
+fn sealed(connection: &Connection, seal: &Seal, report: &mut VerifyReport) -> rusqlite::Result<()> {
+    if let Err(error) = schema::digest_key(connection, seal) {
+        report.problem(format_args!("the key of the digests: {error}"));
+    }
+    for (table, columns) in [
+        ("dead_letters", &["body", "key"][..]),
+        ("notices", &["body"]),
+    ] {
+        let sql = format!("SELECT id, {} FROM {table} ORDER BY id", columns.join(", "));
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let id: Value = row.get(0)?;
+            for (index, column) in columns.iter().enumerate() {
+                let value: Value = row.get(index + 1)?;
+                let place = Place::of(table, column, &id);
+                if place.is_some_and(|place| !seal.opens(place, &value)) {
+                    let number: i64 = row.get(0)?;
+                    report.problem(format_args!(
+                        "{table} {number}: its {column} cannot be opened with the key of this journal"
+                    ));
+                }
+            }
+        }
+    }
     Ok(())
 }

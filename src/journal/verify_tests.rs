@@ -38,7 +38,7 @@ async fn journal(folder: &tempfile::TempDir) -> PathBuf {
 async fn a_sound_journal_has_no_problem_beside_a_bridge_or_without() {
     let folder = tempfile::tempdir().unwrap();
     let path = journal(&folder).await;
-    let report = verify(&path).unwrap();
+    let report = verify(&JournalConfig::at(&path)).unwrap();
     assert_eq!(report.problems, [""; 0]);
     assert!(report.ok && report.quick_check_run);
     assert_eq!((report.records, report.users, report.windows), (8, 10, 1));
@@ -53,7 +53,7 @@ async fn a_sound_journal_has_no_problem_beside_a_bridge_or_without() {
     let entry = entry(&mut journal, 1, &format!("{{\"event_id\":\"{id}\"}}"));
     journal.appender.append(entry).await.unwrap();
     journal.handle.sync().await.unwrap();
-    let report = verify(&path).unwrap();
+    let report = verify(&JournalConfig::at(&path)).unwrap();
     assert_eq!((report.ok, report.records), (true, 9), "{report:?}");
     close(journal).await;
 }
@@ -97,7 +97,7 @@ async fn each_kind_of_damage_is_named() {
             .unwrap()
             .execute_batch(damage)
             .unwrap();
-        let report = verify(&path).unwrap();
+        let report = verify(&JournalConfig::at(&path)).unwrap();
         assert!(!report.ok);
         let told = report.problems.join("\n");
         assert!(told.contains(words), "{damage}: {told}");
@@ -112,7 +112,7 @@ async fn a_file_whose_pages_are_damaged_is_told_and_what_is_no_journal_refused()
     // The root of the records: the second page holds `meta`, the third `records`.
     bytes[2 * 4096..3 * 4096].fill(0);
     std::fs::write(&path, bytes).unwrap();
-    let report = verify(&path).unwrap();
+    let report = verify(&JournalConfig::at(&path)).unwrap();
     assert!(!report.ok, "{report:?}");
 
     std::fs::write(
@@ -120,8 +120,11 @@ async fn a_file_whose_pages_are_damaged_is_told_and_what_is_no_journal_refused()
         "no database at all, but long enough to have a header",
     )
     .unwrap();
-    assert!(matches!(verify(&path), Err(JournalError::Format { .. })));
-    let absent = verify(&folder.path().join("absent.db"));
+    assert!(matches!(
+        verify(&JournalConfig::at(&path)),
+        Err(JournalError::Format { .. })
+    ));
+    let absent = verify(&JournalConfig::at(folder.path().join("absent.db")));
     assert!(
         matches!(absent, Err(JournalError::Open { .. })),
         "{absent:?}"

@@ -5,9 +5,9 @@
 
 mod blocked;
 mod prune;
+mod rows;
 mod wal;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +16,19 @@ use rusqlite::Connection;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::notices::{Notices, numbers};
+use super::notices::Notices;
 use super::recent::Recent;
+use super::schema;
+use super::seal::Seal;
 use super::side::{self, Beside, Side};
 use super::trouble::{self, Blocked, Reaction};
 use super::{
-    Control, DEAD_LETTERS_MAX, DeadLetter, Ending, Entry, IN_FLIGHT_BYTES, JournalError, QUEUE,
-    WINDOWS_MAX, WindowChange,
+    Control, DeadLetter, Ending, Entry, IN_FLIGHT_BYTES, JournalError, QUEUE, WindowChange,
 };
-use super::{codec, schema};
 use crate::config::JournalConfig;
 use crate::event::{Origin, Record, Timestamp};
 use crate::failpoint::{self, Point};
 use crate::metrics::Metrics;
-use crate::state::UserKey;
 
 /// Events in one commit at most.
 pub(super) const COMMIT_RECORDS_MAX: usize = 2048;
@@ -48,6 +47,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
     connection: Connection,
+    seal: Seal,
     path: PathBuf,
     metrics: Metrics,
     clock: fn() -> Timestamp,
@@ -67,6 +67,8 @@ pub(super) struct Writer {
     marks: prune::Marks,
     /// When the log was last to be begun anew.
     restarted: Instant,
+    /// What was deleted and is still in the log.
+    remains: wal::Remains,
     /// Why no events are taken.
     blocked: Option<Blocked>,
     blocked_sender: watch::Sender<Option<Blocked>>,
@@ -112,6 +114,7 @@ impl Writer {
     )]
     pub(super) fn new(
         connection: Connection,
+        seal: Seal,
         config: &JournalConfig,
         sinks: &[&str],
         metrics: &Metrics,
@@ -131,7 +134,7 @@ impl Writer {
             let cursor = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
             cursors.push(connection.query_row(sql, [sink], cursor)?);
         }
-        let side = Side::new(&connection, sinks, beside)?;
+        let side = Side::new(&connection, &seal, sinks, beside)?;
         let capacity = config.max_bytes.0;
         metrics
             .journal
@@ -139,6 +142,7 @@ impl Writer {
             .set(i64::try_from(capacity).unwrap_or(i64::MAX));
         let mut writer = Self {
             connection,
+            seal,
             path: config.path.clone(),
             metrics: metrics.clone(),
             clock,
@@ -154,6 +158,7 @@ impl Writer {
             side,
             marks: prune::Marks::default(),
             restarted: Instant::now(),
+            remains: wal::Remains::default(),
             blocked: None,
             blocked_sender,
             hopeless: false,
@@ -196,6 +201,7 @@ impl Writer {
             }
             if self.side.look(&self.connection)? {
                 self.measure_letters()?;
+                self.remains.foreign();
             }
             // What an asker gave to the queue of events before it asked is part of its commit.
             while self.blocked.is_none() && work.entries.len() < COMMIT_RECORDS_MAX {
@@ -275,9 +281,11 @@ impl Writer {
         let started = Instant::now();
         self.tried = started;
         match self.transaction(work) {
-            Ok((marks, notices)) => {
+            Ok((marks, notices, pruned)) => {
                 self.marks = marks;
                 self.side.keep(notices);
+                // What replaces a state, too, leaves the old one behind.
+                self.remains.commit(pruned > 0 || !work.is_empty());
             }
             Err(error) => return self.not_committed(error),
         }
@@ -299,7 +307,7 @@ impl Writer {
     }
 
     /// The whole work in one transaction, or nothing of it.
-    fn transaction(&self, work: &Work) -> rusqlite::Result<(prune::Marks, Notices)> {
+    fn transaction(&self, work: &Work) -> rusqlite::Result<(prune::Marks, Notices, usize)> {
         let mut notices = self.side.notices();
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         self.insert_entries(&work.entries)?;
@@ -322,7 +330,7 @@ impl Writer {
         }
         let delivered = self.delivered()?;
         let marks = self.mark(delivered)?;
-        self.prune(&marks, delivered, work.entries.len())?;
+        let pruned = self.prune(&marks, delivered, work.entries.len())?;
         // A journal that takes nothing does not hear, and a closing one has closed the feed before.
         if self.blocked.is_none()
             && !self.is_closing()
@@ -339,7 +347,7 @@ impl Writer {
         self.connection.execute_batch("COMMIT")?;
         reach_if(adds, Point::Committed);
         reach_if(moves_cursor, Point::MovedCursor);
-        Ok((marks, notices))
+        Ok((marks, notices, pruned))
     }
 
     /// Waits where that helps and nobody is in a hurry; else the process ends.
@@ -370,95 +378,6 @@ impl Writer {
     fn last_frame(&self) -> Option<Timestamp> {
         let seconds = Duration::try_from_secs_f64(self.metrics.feed.last_frame.get()).ok()?;
         (!seconds.is_zero()).then(|| Timestamp(0).plus(seconds))
-    }
-
-    fn insert_entries(&self, entries: &[Entry]) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let mut insert = self.connection.prepare_cached(sql)?;
-        let mut states: HashMap<&UserKey, &Entry> = HashMap::new();
-        for entry in entries {
-            if let Some((record, _)) = &entry.record {
-                insert.execute((
-                    record.position,
-                    record.received_at.0,
-                    record.occurred_at.map(|at| at.0),
-                    record.event_id.0,
-                    record.event_type.as_str(),
-                    &record.key,
-                    &record.body,
-                ))?;
-            }
-            states.insert(&entry.user, entry);
-        }
-        let sql = "INSERT OR REPLACE INTO users VALUES (?1, ?2, ?3)";
-        let mut upsert = self.connection.prepare_cached(sql)?;
-        for (user, entry) in states {
-            upsert.execute((user, &entry.key, codec::encode(&entry.state)))?;
-        }
-        Ok(())
-    }
-
-    fn insert_letters(
-        &self,
-        letters: &[DeadLetter],
-        notices: &mut Notices,
-    ) -> rusqlite::Result<()> {
-        if letters.is_empty() {
-            return Ok(());
-        }
-        for letter in letters {
-            side::insert_letter(&self.connection, letter, notices)?;
-        }
-        self.keep("dead_letters", "", DEAD_LETTERS_MAX)
-    }
-
-    fn change_window(&self, change: &WindowChange, notices: &mut Notices) -> rusqlite::Result<()> {
-        let (connection, now) = (&self.connection, (self.clock)());
-        let changed = match change {
-            WindowChange::Open {
-                from,
-                to,
-                reason,
-                missing,
-            } => {
-                let sql = "INSERT INTO windows (opened, closed, reason, missing)
-                    VALUES (?1, ?2, ?3, ?4) RETURNING id";
-                // A clock that was set back would make it end before it begins.
-                let from = to.map_or(*from, |to| to.min(*from));
-                let to = to.map(|to| to.0);
-                let opened = numbers(connection, sql, (from.0, to, reason, missing))?;
-                self.keep("windows", "closed IS NOT NULL AND", WINDOWS_MAX)?;
-                opened
-            }
-            WindowChange::Close { to } => {
-                let sql = "UPDATE windows SET opened = min(opened, ?1), closed = ?1
-                    WHERE closed IS NULL RETURNING id";
-                numbers(connection, sql, [to.0])?
-            }
-            WindowChange::End { reason, to } => {
-                let sql = "UPDATE windows SET opened = min(opened, ?1), closed = ?1
-                    WHERE closed IS NULL AND reason = ?2 RETURNING id";
-                numbers(connection, sql, (to.0, reason))?
-            }
-            WindowChange::Heal { asked, differences } => {
-                side::drop_healed_frames(connection, *asked)?;
-                // One that ends in the future ended before the clock was set back.
-                let sql = "UPDATE windows SET healed = ?1, differences = ?2
-                    WHERE healed IS NULL AND (closed <= ?3 OR closed > ?1) RETURNING id";
-                numbers(connection, sql, (now.0, differences, asked.0))?
-            }
-        };
-        notices.tell_windows(connection, now, &changed)
-    }
-
-    /// Keeps the newest rows of a table, and those that no such row may be: there are few.
-    fn keep(&self, table: &str, which: &str, rows: u64) -> rusqlite::Result<()> {
-        let sql =
-            format!("DELETE FROM {table} WHERE {which} id <= (SELECT max(id) FROM {table}) - ?1");
-        self.connection
-            .prepare_cached(&sql)?
-            .execute([rows])
-            .map(drop)
     }
 
     fn measure_letters(&self) -> rusqlite::Result<()> {

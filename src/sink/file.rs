@@ -20,10 +20,8 @@ use futures_util::future::BoxFuture;
 use super::{Destination, ErrorClass, PublishError, Sink, SinkError};
 use crate::config::FileConfig;
 use crate::event::{EventId, Record, Timestamp};
+use crate::private;
 use crate::process;
-
-/// Only the bridge's own user may read what it wrote: bodies are personal data.
-const MODE: u32 = 0o600;
 
 /// Appends records to one file.
 #[derive(Debug)]
@@ -156,7 +154,7 @@ fn open_file(path: &Path) -> Result<Opened, SinkError> {
         .read(true)
         .append(true)
         .create(true)
-        .mode(MODE)
+        .mode(private::MODE)
         .open(path)
         .map_err(|error| failed("open", &error))?;
     let metadata = file.metadata().map_err(|error| failed("open", &error))?;
@@ -169,6 +167,7 @@ fn open_file(path: &Path) -> Result<Opened, SinkError> {
             ),
         ));
     }
+    private::keep(&file, path).map_err(|error| failed("keep private", &error))?;
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => SinkError::new(
             ErrorClass::Configuration,
@@ -303,11 +302,16 @@ mod tests {
         let path = directory.path().join("events.jsonl");
         let opened = open_file(&path).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, MODE);
+        assert_eq!(mode & 0o777, private::MODE);
         let refused = open_file(&path).unwrap_err();
         assert_eq!(refused.class, ErrorClass::Configuration);
         assert!(refused.message.contains("another process writes it"));
         drop(opened);
+        let wide = std::fs::Permissions::from_mode(0o644);
+        std::fs::write(&path, "kept\n").unwrap();
+        std::fs::set_permissions(&path, wide).unwrap();
         open_file(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, private::MODE);
     }
 }

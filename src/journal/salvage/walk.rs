@@ -7,8 +7,10 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row};
 
 use crate::event::Timestamp;
+use crate::journal::seal::{Place, Seal};
 use crate::journal::trouble::{self, Reaction};
 use crate::journal::verify;
+use crate::state::UserKey;
 
 /// The distance between two tries in the table of users: with a million of them, whose keys are spread
 /// evenly, about as many as a page holds. A table of which nothing is readable costs 65,536 tries.
@@ -80,12 +82,12 @@ fn damage(error: rusqlite::Error) -> rusqlite::Result<()> {
 }
 
 const COLUMNS: &str =
-    "SELECT position, event_id, event_type, typeof(key), body, received_at, occurred_at, key
-    FROM records";
+    "SELECT position, event_id, event_type, key, body, received_at, occurred_at FROM records";
 
 /// Gives each readable record with a sound content to `take`, in the order of the table's columns.
 pub(super) fn records(
     source: &Connection,
+    seal: &Seal,
     delivered: u64,
     last: u64,
     take: &mut dyn FnMut(Vec<Value>) -> rusqlite::Result<()>,
@@ -119,7 +121,7 @@ pub(super) fn records(
                 Err(error) => break damage(error).map(|()| false)?,
             };
             let possible = next..=found.last;
-            let Some((position, values)) = sound(row).filter(|(at, _)| possible.contains(at))
+            let Some((position, values)) = sound(row, seal).filter(|(at, _)| possible.contains(at))
             else {
                 break false;
             };
@@ -133,7 +135,7 @@ pub(super) fn records(
             break;
         }
         let from = next;
-        next = feel(&mut one, from, found.last)?;
+        next = feel(&mut one, seal, from, found.last)?;
         found.gap(from, next - 1, before);
     }
     let last = found.last;
@@ -142,27 +144,32 @@ pub(super) fn records(
 }
 
 /// A record's position and values, unless its content is no event.
-fn sound(row: &Row<'_>) -> Option<(u64, Vec<Value>)> {
+fn sound(row: &Row<'_>, seal: &Seal) -> Option<(u64, Vec<Value>)> {
     let position = row.get(0).ok()?;
-    if verify::wrong(row).is_some() {
+    if verify::wrong(row, seal).is_some() {
         return None;
     }
     // In the order of the table: position, received, occurred, id, type, key, body.
-    let values = [0, 5, 6, 1, 2, 7, 4].map(|column| row.get(column));
+    let values = [0, 5, 6, 1, 2, 3, 4].map(|column| row.get(column));
     let values = values.into_iter().collect::<rusqlite::Result<Vec<_>>>();
     Some((position, values.ok()?))
 }
 
 /// The next readable record from a position on, or the position after the last.
-fn feel(one: &mut rusqlite::Statement<'_>, from: u64, last: u64) -> rusqlite::Result<u64> {
+fn feel(
+    one: &mut rusqlite::Statement<'_>,
+    seal: &Seal,
+    from: u64,
+    last: u64,
+) -> rusqlite::Result<u64> {
     let (mut unread, mut stride) = (from, 1);
     let mut at = from;
     while at <= last {
-        if reads(one, at)? {
+        if reads(one, seal, at)? {
             // Somewhere in the last stride it began to be readable.
             while unread < at {
                 let middle = unread + (at - unread) / 2;
-                if reads(one, middle)? {
+                if reads(one, seal, middle)? {
                     at = middle;
                 } else {
                     unread = middle + 1;
@@ -179,19 +186,34 @@ fn feel(one: &mut rusqlite::Statement<'_>, from: u64, last: u64) -> rusqlite::Re
     Ok(last + 1)
 }
 
-fn reads(one: &mut rusqlite::Statement<'_>, position: u64) -> rusqlite::Result<bool> {
+fn reads(one: &mut rusqlite::Statement<'_>, seal: &Seal, position: u64) -> rusqlite::Result<bool> {
     let mut rows = one.query([position])?;
     match rows.next() {
-        Ok(row) => Ok(row.is_some_and(|row| sound(row).is_some())),
+        Ok(row) => Ok(row.is_some_and(|row| sound(row, seal).is_some())),
         Err(error) => damage(error).map(|()| false),
     }
 }
 
-/// Takes a user: its name, the key of its records, its state.
-type TakeUser<'a> = dyn FnMut(&[u8], &str, &[u8]) -> rusqlite::Result<()> + 'a;
+/// A user that can be read.
+pub(super) struct User {
+    pub(super) user: UserKey,
+    /// The key of its records, as the file holds it.
+    pub(super) key: Value,
+    /// Its state, as the file holds it.
+    pub(super) stored: Vec<u8>,
+    /// Its state.
+    pub(super) state: Vec<u8>,
+}
+
+/// Takes a user.
+type TakeUser<'a> = dyn FnMut(User) -> rusqlite::Result<()> + 'a;
 
 /// Gives each readable user to `take`.
-pub(super) fn users(source: &Connection, take: &mut TakeUser<'_>) -> rusqlite::Result<()> {
+pub(super) fn users(
+    source: &Connection,
+    seal: &Seal,
+    take: &mut TakeUser<'_>,
+) -> rusqlite::Result<()> {
     let sql = "SELECT user, key, state FROM users WHERE user >= ?1 ORDER BY user";
     let Ok(mut run) = source.prepare(sql) else {
         return Ok(());
@@ -204,18 +226,16 @@ pub(super) fn users(source: &Connection, take: &mut TakeUser<'_>) -> rusqlite::R
             match rows.next() {
                 Ok(None) => return Ok(()),
                 Ok(Some(row)) => {
-                    let user = row.get::<_, [u8; 16]>(0).map(u128::from_be_bytes);
-                    let (Ok(user), Ok(key), Ok(state)) =
-                        (user, row.get::<_, String>(1), row.get::<_, Vec<u8>>(2))
+                    let Some(stored) = stored(row).filter(|stored| stored.number() >= reached)
                     else {
                         break;
                     };
-                    if user < reached {
-                        break;
-                    }
-                    take(&user.to_be_bytes(), &key, &state)?;
                     // Where no key is left, all were read.
-                    let Some(after) = user.checked_add(1) else {
+                    let after = stored.number().checked_add(1);
+                    if let Some(user) = stored.opened(seal) {
+                        take(user)?;
+                    }
+                    let Some(after) = after else {
                         return Ok(());
                     };
                     reached = after;
@@ -226,4 +246,28 @@ pub(super) fn users(source: &Connection, take: &mut TakeUser<'_>) -> rusqlite::R
         next = reached.checked_add(USER_STEP);
     }
     Ok(())
+}
+
+/// A row of the table, if it has the types of one.
+fn stored(row: &Row<'_>) -> Option<User> {
+    Some(User {
+        user: row.get(0).ok()?,
+        key: row.get(1).ok()?,
+        stored: row.get(2).ok()?,
+        state: Vec::new(),
+    })
+}
+
+impl User {
+    const fn number(&self) -> u128 {
+        u128::from_be_bytes(self.user)
+    }
+
+    fn opened(mut self, seal: &Seal) -> Option<Self> {
+        let key = Place::UserKey(&self.user);
+        seal.open_text(key, (&self.key).into()).ok()?;
+        let state = Place::UserState(&self.user);
+        self.state = seal.open(state, self.stored.as_slice().into()).ok()?;
+        Some(self)
+    }
 }

@@ -94,13 +94,14 @@ impl Writer {
         Ok(marks)
     }
 
-    /// Deletes some of the records that may go; `written` is how many this commit adds.
+    /// Deletes some of the records that may go, and says how many; `written` is how many this commit
+    /// adds.
     pub(super) fn prune(
         &self,
         marks: &Marks,
         delivered: u64,
         written: usize,
-    ) -> rusqlite::Result<()> {
+    ) -> rusqlite::Result<usize> {
         // What every sink has makes room long before the feed would have to wait for it.
         let crowded = self.used() > self.capacity / 100 * CROWDED_PERCENT;
         let (to, at_once) = if crowded {
@@ -113,6 +114,5 @@ impl Writer {
         self.connection
             .prepare_cached(sql)?
             .execute((to, 2 * written + at_once))
-            .map(drop)
     }
 }

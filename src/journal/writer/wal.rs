@@ -1,8 +1,8 @@
 //! The write-ahead log beside the file: moved into the file by the writer itself, so that an error in
 //! it is seen, and kept short although readers come and go.
 //!
-//! A checkpoint waits for no reader; only when the log has outgrown its bound the writer waits a
-//! moment for those that still read from it.
+//! A checkpoint waits for no reader; only when the log has outgrown its bound, or holds what was deleted
+//! from the file, the writer waits a moment for those that still read from it.
 
 use std::time::Duration;
 
@@ -29,6 +29,37 @@ const READERS_WAIT: Duration = Duration::from_millis(200);
 /// How long a write waits for another process that holds the lock.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 
+/// What was deleted stays in the log for so long at most, and for a moment once there is nothing to do.
+const REMAINS_MAX: Duration = Duration::from_secs(60);
+
+/// Whether the log holds what was deleted from the file: records, old states, dead letters.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Remains {
+    since: Option<Instant>,
+    /// The last commit had nothing to write: there is time.
+    idle: bool,
+}
+
+impl Remains {
+    /// A commit is done.
+    pub(super) fn commit(&mut self, deleted: bool) {
+        self.idle = !deleted;
+        if deleted {
+            self.foreign();
+        }
+    }
+
+    /// Something was deleted, perhaps by another process.
+    pub(super) fn foreign(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn are_due(&self) -> bool {
+        let due = |since: Instant| self.idle || since.elapsed() >= REMAINS_MAX;
+        self.since.is_some_and(due)
+    }
+}
+
 /// Sets a writer's connection up.
 pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_WAIT)?;
@@ -44,7 +75,8 @@ impl Writer {
         if log - moved >= CHECKPOINT_PAGES {
             (log, _) = self.run_checkpoint("PRAGMA wal_checkpoint(PASSIVE)")?;
         }
-        if log < RESTART_PAGES || self.restarted.elapsed() < RESTART_INTERVAL {
+        let is_long = log >= RESTART_PAGES;
+        if !(is_long || self.remains.are_due()) || self.restarted.elapsed() < RESTART_INTERVAL {
             return Ok(());
         }
         self.restarted = Instant::now();
@@ -52,7 +84,11 @@ impl Writer {
         let restarted = self.run_checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
         self.connection.busy_timeout(BUSY_WAIT)?;
         // A reader that stays longer is met again.
-        restarted.map(drop)
+        let (log, _) = restarted?;
+        if log == 0 {
+            self.remains = Remains::default();
+        }
+        Ok(())
     }
 
     /// Pages in the log, and how many of them are in the file.

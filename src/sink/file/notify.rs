@@ -11,9 +11,10 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::super::{ErrorClass, SinkError};
-use super::{MODE, describe, tail};
+use super::{describe, tail};
 use crate::config::FileConfig;
 use crate::notice::Notice;
+use crate::private;
 use crate::process;
 
 /// Appends notices of one channel in order; resolves when they are durable.
@@ -31,8 +32,9 @@ pub(crate) async fn notify(config: &FileConfig, notices: &[Notice]) -> Result<()
             .read(true)
             .append(true)
             .create(true)
-            .mode(MODE)
+            .mode(private::MODE)
             .open(&path);
+        let file = file.and_then(|file| private::keep(&file, &path).map(|()| file));
         file.and_then(|mut file| append(&mut file, lines.as_bytes()))
             .map_err(|error| describe("write", &path, &error))
     });

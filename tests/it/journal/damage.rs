@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use onboarding_bridge::config::JournalConfig;
 use onboarding_bridge::journal::{Journal, JournalError, verify};
 use onboarding_bridge::simulator::Options;
 use rand::rngs::StdRng;
@@ -63,7 +64,7 @@ async fn a_log_that_is_torn_anywhere_leaves_a_prefix_and_the_positions_go_on() {
         append(&mut journal, 1, 300).await;
         assert_eq!(positions(&journal).last(), Some(&(last + 1)));
         close(journal).await;
-        assert!(verify(&config.path).unwrap().ok, "cut at {cut}");
+        assert!(verify(&config).unwrap().ok, "cut at {cut}");
         let lost = metrics
             .loss
             .events_lost
@@ -154,7 +155,7 @@ async fn survives(
     append(&mut journal, 10, 100).await;
     let windows = journal.handle.reader().unwrap().windows(10).unwrap();
     close(journal).await;
-    let report = verify(&config.path).unwrap();
+    let report = verify(&config).unwrap();
     assert!(report.ok, "{what}: {report:?}");
     let is_aside = std::fs::read_dir(folder.path()).unwrap().any(|file| {
         let name = file.unwrap().file_name();
@@ -288,7 +289,7 @@ async fn a_bridge_with_a_damaged_journal_serves_what_is_readable_and_repairs_the
         &path,
         "UPDATE cursors SET position = 0; UPDATE meta SET value = 0 WHERE name = 'closed'",
     );
-    let records = verify(&path).unwrap().records;
+    let records = verify(&JournalConfig::at(&path)).unwrap().records;
     let mut bytes = std::fs::read(&path).unwrap();
     let pages = bytes.len() / PAGE;
     bytes[(pages - 60) * PAGE..(pages - 10) * PAGE].fill(0);
@@ -338,7 +339,7 @@ async fn damage_that_is_met_in_mid_run_ends_it_once_and_never_again() {
         &path,
         "UPDATE cursors SET position = 0; UPDATE records SET event_type = 'x' WHERE position = 1500",
     );
-    let records = verify(&path).unwrap().records;
+    let records = verify(&JournalConfig::at(&path)).unwrap().records;
     let mut bridge = Bridge::start(folder.path(), &yaml);
     assert_eq!(bridge.wait().code(), Some(74), "{}", bridge.log());
     assert!(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use onboarding_bridge::config::JournalConfig;
 use onboarding_bridge::event::Timestamp;
 use onboarding_bridge::journal::{Blocked, DeadLetter, JournalError, verify};
 use onboarding_bridge::simulator::Options;
@@ -52,7 +53,7 @@ async fn a_full_disk_keeps_what_it_was_given_and_goes_on_when_there_is_room() {
     assert_eq!(full.get(), 0);
     assert_eq!(positions(&journal), (1..=given).collect::<Vec<_>>());
     close(journal).await;
-    let report = verify(&config.path).unwrap();
+    let report = verify(&config).unwrap();
     assert!(report.ok, "{report:?}");
     assert_eq!((report.dead_letters, report.cursors[0].position), (1, 7));
 }
@@ -78,7 +79,7 @@ async fn an_end_that_is_asked_for_does_not_wait_for_room() {
     disk.make_room();
     let (journal, _) = open(&config).unwrap();
     assert!(journal.appender.position() >= committed);
-    assert!(verify(&config.path).unwrap().ok);
+    assert!(verify(&config).unwrap().ok);
     close(journal).await;
 }
 
@@ -135,7 +136,7 @@ async fn failing(call: &str, number: i32) -> String {
     );
 
     let log = bridge.log();
-    let report = verify(&folder.path().join("journal.db")).unwrap();
+    let report = verify(&JournalConfig::at(folder.path().join("journal.db"))).unwrap();
     assert!(
         report.ok && report.last_position.unwrap() >= committed,
         "{report:?}"
@@ -229,5 +230,5 @@ async fn what_a_full_disk_kept_from_being_heard_is_a_blind_window_that_the_list_
     let ended = line.end().await;
     ended.assert_once();
     ended.assert_repaired();
-    assert!(verify(&journal).unwrap().ok);
+    assert!(verify(&JournalConfig::at(&journal)).unwrap().ok);
 }

@@ -1,5 +1,6 @@
 //! A journal of the previous release in the hands of this one.
 
+use onboarding_bridge::config::JournalConfig;
 use onboarding_bridge::journal::verify;
 use onboarding_bridge::simulator::{Options, Simulator};
 use rusqlite::Connection;
@@ -65,7 +66,7 @@ async fn a_journal_of_the_first_version_is_delivered_to_its_end() {
         old.execute(sql, (position, id, body.as_bytes())).unwrap();
     }
     drop(old);
-    assert_eq!(verify(&path).unwrap().format_version, 1);
+    assert_eq!(verify(&JournalConfig::at(&path)).unwrap().format_version, 1);
 
     let options = Options {
         users: 3,
@@ -91,7 +92,7 @@ async fn a_journal_of_the_first_version_is_delivered_to_its_end() {
         .map(|position| format!("{position:02x}"))
         .collect();
     assert_eq!(ids, undelivered);
-    let report = verify(&path).unwrap();
+    let report = verify(&JournalConfig::at(&path)).unwrap();
     assert!(report.ok && report.format_version > 1, "{report:?}");
     assert_eq!(report.dead_letters, 1);
     simulator.shutdown().await;

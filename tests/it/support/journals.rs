@@ -17,6 +17,8 @@ pub(crate) fn config(folder: &Path) -> JournalConfig {
         when_full: WhenFull::Block,
         retention: Span::seconds(3600),
         commit_interval: Span::seconds(0),
+        encryption_key_file: None,
+        old_encryption_key_files: Vec::new(),
     }
 }
 
