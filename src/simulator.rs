@@ -161,6 +161,8 @@ impl Play {
         if let Some(path) = &options.play.script {
             let text = std::fs::read_to_string(path)?;
             let script = Script::parse(&text, options.seed).map_err(io::Error::other)?;
+            // The script says when the world stands still.
+            options.paused = false;
             options.rate = script.rate.unwrap_or(options.rate);
             return Ok(Self::Script(script));
         }

@@ -1,9 +1,11 @@
 //! The simulated vendor seen by a real WebSocket client and a real HTTP client, on a free port.
 
 mod endings;
+mod faults;
 mod handshake;
 mod limits;
 mod list;
+mod play;
 mod stream;
 
 use std::future::Future;

@@ -6,6 +6,7 @@ mod configuration;
 mod errors;
 mod logging;
 mod metrics;
+mod simulator;
 mod text;
 
 use std::path::Path;
@@ -101,6 +102,7 @@ fn every_test_that_a_document_names_exists() {
         "docs/errors.md",
         "docs/guarantees.md",
         "docs/protocol.md",
+        "docs/simulator.md",
     ] {
         let content = read(document);
         for name in text::cited(&content) {
@@ -248,4 +250,10 @@ fn made(known: Option<&UserState>, seen: &Observation) -> (String, UserState) {
         Compared::News(news) => (serde_json::to_string(&news.0).unwrap(), news.1),
         other => panic!("expected news, got {other:?}"),
     }
+}
+
+#[test]
+fn docs_simulator_has_the_table_of_every_fault() {
+    let document = read("docs/simulator.md");
+    is_up_to_date("docs/simulator.md", &simulator::render(&document));
 }

@@ -45,6 +45,8 @@ pub(super) struct Pages {
     next: u32,
     /// Objects written: the next one needs a comma if there are some.
     written: u64,
+    /// Users among them.
+    users: u64,
     /// Whether the list breaks off here.
     broken: bool,
     /// What a list that drips has still to give, and whether it was all.
@@ -73,6 +75,7 @@ impl Pages {
             known,
             next: 0,
             written: 0,
+            users: 0,
             broken: false,
             dripping: Bytes::new(),
             last: false,
@@ -184,7 +187,9 @@ impl Pages {
     }
 
     fn write_person(&mut self, text: &mut String, person: Person) {
-        let tenth = self.written.is_multiple_of(EVERY);
+        let tenth = self.users.is_multiple_of(EVERY);
+        let place = usize::try_from(self.users / EVERY).unwrap_or_default();
+        self.users += 1;
         if tenth && self.mode == RestMode::UserTwice {
             let before = person.counter.saturating_sub(1);
             let counter = if person.counter == 0 { 1 } else { before };
@@ -192,7 +197,6 @@ impl Pages {
         }
         self.write_object(text, person);
         if tenth && self.mode == RestMode::Unreadable {
-            let place = usize::try_from(self.written / EVERY).unwrap_or_default();
             self.comma(text);
             text.push_str(UNREADABLE[place % UNREADABLE.len()]);
         }

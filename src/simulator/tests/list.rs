@@ -6,7 +6,11 @@ use super::super::{EXAMPLE_KEY, RestMode};
 use super::*;
 
 /// Status and body; an error when the body breaks off.
-async fn get(simulator: &Simulator, path: &str, key: &str) -> Result<(u16, String), String> {
+pub(super) async fn get(
+    simulator: &Simulator,
+    path: &str,
+    key: &str,
+) -> Result<(u16, String), String> {
     let (url, key) = (format!("{}{path}", simulator.rest_url()), key.to_owned());
     let request = tokio::task::spawn_blocking(move || {
         let agent: ureq::Agent = ureq::Agent::config_builder()
@@ -29,9 +33,9 @@ async fn get(simulator: &Simulator, path: &str, key: &str) -> Result<(u16, Strin
     within("the answer", request).await.unwrap()
 }
 
-const LIST: &str = "/v1/enterprise/users";
+pub(super) const LIST: &str = "/v1/enterprise/users";
 
-async fn users(simulator: &Simulator, path: &str) -> Vec<Value> {
+pub(super) async fn users(simulator: &Simulator, path: &str) -> Vec<Value> {
     let (status, body) = get(simulator, path, EXAMPLE_KEY).await.unwrap();
     assert_eq!(status, 200);
     let body: Value = serde_json::from_str(&body).unwrap();

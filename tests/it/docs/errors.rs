@@ -26,7 +26,7 @@ fn table(rows: &[ErrorRow]) -> String {
 }
 
 /// Puts `text` between the two comments of this name.
-fn within(document: &str, name: &str, text: &str) -> String {
+pub(super) fn within(document: &str, name: &str, text: &str) -> String {
     let (begin, end) = (
         format!("<!-- {name}: generated from the code -->\n"),
         format!("<!-- {name}: end -->"),
