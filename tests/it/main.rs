@@ -15,6 +15,7 @@ mod kafka;
 mod letters;
 mod nats;
 mod outage;
+mod policies;
 mod privacy;
 mod restart;
 mod sink_contract;

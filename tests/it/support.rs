@@ -11,6 +11,7 @@ pub(crate) mod oracle;
 pub(crate) mod patient;
 pub(crate) mod proxy;
 pub(crate) mod records;
+pub(crate) mod sealed;
 
 pub(crate) use bridge::eventually;
 
