@@ -100,7 +100,7 @@ Example:
     #[command(
         subcommand,
         after_help = "Example:
-  printf %s client_ada | onboarding-bridge privacy pseudonym --config bridge.yaml --field user_id"
+  onboarding-bridge privacy pseudonym --config bridge.yaml --field user_id < ids.txt"
     )]
     Privacy(pseudonym::Args),
     /// Print the schema of the configuration

@@ -1,7 +1,7 @@
 //! The operator's policy, applied to an event before anything is written.
 //!
-//! Pure: keys come in as bytes. An event that has passed here holds nothing that the policy forbids,
-//! and so does a user's state. What the policy is never decides what is news.
+//! Pure, but for the randomness of encryption: keys come in as bytes. What has passed here, an event or
+//! a user's state, holds nothing that the policy forbids. It never decides what is news.
 
 mod policy;
 mod pseudonym;

@@ -25,7 +25,7 @@ pub(super) enum Args {
         other users of the machine could read.
 
 Example:
-  printf %s client_ada | onboarding-bridge privacy pseudonym --config bridge.yaml --field user_id
+  onboarding-bridge privacy pseudonym --config bridge.yaml --field user_id < ids.txt
   BRIDGE__PRIVACY__HMAC_KEY_FILE=old.key onboarding-bridge privacy pseudonym \\
     --config bridge.yaml --field email < addresses.txt"
     )]

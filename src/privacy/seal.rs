@@ -1,7 +1,8 @@
 //! Encryption to a consumer: HPKE (RFC 9180), so that the bridge cannot read back what it has written.
 //!
 //! Base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305; each message has a key of its
-//! own. It takes public keys only: a private one is refused, and never repeated in the message.
+//! own, drawn from the system. It takes public keys only: a private one is refused, and never repeated in
+//! the message.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

@@ -15,6 +15,7 @@ use onboarding_bridge::config;
 use onboarding_bridge::event::{EventId, Timestamp};
 use onboarding_bridge::normalise::{self, Frame, Observation};
 use onboarding_bridge::notice::{Blind, Dead, LateDuplicates};
+use onboarding_bridge::privacy::Privacy;
 use onboarding_bridge::state::{Compared, DigestKey, Source, UserState, compare};
 
 use text::{after_marker, read, root, sources};
@@ -101,6 +102,7 @@ fn every_test_that_a_document_names_exists() {
         "CONTRIBUTING.md",
         "docs/errors.md",
         "docs/guarantees.md",
+        "docs/privacy.md",
         "docs/protocol.md",
         "docs/simulator.md",
     ] {
@@ -233,6 +235,50 @@ fn the_example_of_the_record_is_what_the_code_makes() {
     let readme = read("README.md");
     let shown = text::blocks(&readme, "json").map(joined);
     assert_eq!(shown.collect::<Vec<_>>(), [record]);
+}
+
+/// The record of docs/record.md with the key that each policy but `drop` adds, byte for byte; what is
+/// encrypted is compared by its keys, because no two ciphertexts are alike.
+#[test]
+fn the_examples_of_the_token_are_what_the_code_makes() {
+    let document = read("docs/record.md");
+    let frame = after_marker(&document, "<!-- frame -->");
+    let Frame::Data(seen, _) = normalise::frame_with_token(&frame) else {
+        panic!("expected a message");
+    };
+    let event_id = EventId::parse("edc101d0cf4459a5af9a978fe5d01141").unwrap();
+    let recipient = crate::support::sealed::RECIPIENTS[0];
+    for (marker, policy) in [
+        (
+            "<!-- fingerprint -->",
+            "{user_token: fingerprint, hmac_key_version: 2026-11}",
+        ),
+        (
+            "<!-- encrypt -->",
+            &format!("{{user_token: encrypt, token_recipients: ['{recipient}']}}"),
+        ),
+        ("<!-- forward -->", "{user_token: forward}"),
+    ] {
+        let policy = serde_norway::from_str(policy).unwrap();
+        let privacy = Privacy::new(&policy, Some(b"an-example-key-that-opens-nothing")).unwrap();
+        let made = privacy.token(event_id, seen.token.clone()).unwrap();
+        let shown = |mut value: serde_json::Value| {
+            if let Some(sealed) = value.pointer_mut("/sealed/0/ciphertext") {
+                *sealed = sealed.as_str().unwrap().len().into();
+            }
+            value
+        };
+        let example = after_marker(&document, marker);
+        let example = serde_json::from_str(&format!("{{{example}}}")).unwrap();
+        let serde_json::Value::Object(mut example) = example else {
+            panic!("an object, not {example}")
+        };
+        assert_eq!(
+            shown(example["user_token"].take()),
+            shown(made.0),
+            "{marker}"
+        );
+    }
 }
 
 fn observed(frame: &str) -> Observation {

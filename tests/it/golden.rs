@@ -11,12 +11,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use onboarding_bridge::config::PrivacyConfig;
+use onboarding_bridge::config::{PrivacyConfig, TokenPolicy};
 use onboarding_bridge::event::Timestamp;
-use onboarding_bridge::normalise::{self, Frame};
+use onboarding_bridge::normalise::{self, Frame, Observation};
 use onboarding_bridge::privacy::Privacy;
 use onboarding_bridge::state::{Compared, DigestKey, Source, UserKey, UserState, compare};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::support::sealed;
 
 /// The one connection of every golden frame.
 const CONNECTION: &str = "01J00000000000000000000000";
@@ -44,10 +46,15 @@ fn records(frames: &str, policy: &PrivacyConfig) -> String {
     let key = DigestKey::new(b"golden");
     let mut users: HashMap<UserKey, UserState> = HashMap::new();
     let mut records = String::new();
+    let read = match privacy.needs_token() {
+        true => normalise::frame_with_token,
+        false => normalise::frame,
+    };
     for (number, frame) in (0..).zip(frames.lines()) {
-        let Frame::Data(observation, _) = normalise::frame(frame) else {
+        let Frame::Data(observation, _) = read(frame) else {
             continue;
         };
+        let Observation { token, .. } = &*observation;
         let (user, at) = (
             key.user(&observation.user_id),
             Timestamp(HEARD_AT + number * SECOND),
@@ -59,13 +66,31 @@ fn records(frames: &str, policy: &PrivacyConfig) -> String {
         };
         let (mut event, state) = *news;
         users.insert(user, state);
+        event.user_token = privacy.token(event.event_id, token.clone());
         let record_key = privacy.key(&event.user_id);
         privacy.apply(&mut event);
         event.user_id = record_key;
-        records.push_str(&serde_json::to_string(&event).unwrap());
+        records.push_str(&opened(serde_json::to_string(&event).unwrap()));
         records.push('\n');
     }
     records
+}
+
+/// The record with what was encrypted in it as its consumers read it, because no two ciphertexts are
+/// alike; every other byte stays as it is.
+fn opened(mut record: String) -> String {
+    let parsed: Value = serde_json::from_str(&record).unwrap();
+    let event_id = parsed["event_id"].as_str().unwrap();
+    let sealed = parsed["user_token"]["sealed"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    for (sealed, private) in sealed.zip([[7; 32], [9; 32]]) {
+        let plain = sealed::open(sealed, &private, event_id).expect("each recipient can read it");
+        let ciphertext = sealed["ciphertext"].to_string();
+        record = record.replace(&ciphertext, &String::from_utf8(plain).unwrap());
+    }
+    record
 }
 
 /// Every text below `user_token` in these frames: what must be in no record.
@@ -102,13 +127,24 @@ fn golden(name: &str) -> Vec<Value> {
         false => PrivacyConfig::default(),
     };
     let records = records(&frames, &policy);
-    for credential in credentials(&frames) {
-        assert!(
-            !records.contains(&credential),
-            "a token comes out of {name}"
-        );
+    assert!(!records.contains("partner_user_id"));
+    if matches!(
+        policy.user_token,
+        TokenPolicy::Drop | TokenPolicy::Fingerprint
+    ) {
+        for credential in credentials(&frames) {
+            assert!(
+                !records.contains(&credential),
+                "a token comes out of {name}"
+            );
+        }
     }
-    assert!(!records.contains("user_token"));
+    let has_key = policy.user_token != TokenPolicy::Drop;
+    assert!(
+        records
+            .lines()
+            .all(|record| record.contains("\"user_token\":") == has_key)
+    );
     let file = format!("{name}.records.jsonl");
     if update() {
         std::fs::write(data(&file), &records).unwrap();
@@ -234,6 +270,61 @@ fn the_operators_policy_is_applied_to_every_field_and_to_the_key() {
     ] {
         assert!(!text.contains(hidden), "{hidden}");
     }
+}
+
+/// What every policy but `drop` has in common: which records there are, and which of them has a token.
+fn tokens(records: &[Value]) -> Vec<&Value> {
+    let tokens = each(records, "user_token");
+    let given: Vec<bool> = tokens.iter().map(|token| token.is_object()).collect();
+    // The repeat with another token is none of them.
+    assert_eq!(given, [true, true, false, false, true, true]);
+    assert_eq!(records[1]["changed"], json!([]), "a new token is no change");
+    let expires: Vec<&Value> = tokens.iter().map(|token| &token["expires"]).collect();
+    let day = "2024-05-30T17:55:27.981000000Z";
+    let next = "2024-05-31T17:55:27.000000000Z";
+    let null = Value::Null;
+    assert_eq!(
+        expires,
+        [&json!(day), &json!(next), &null, &null, &null, &null]
+    );
+    tokens
+}
+
+#[test]
+fn of_a_token_there_is_a_fingerprint_by_which_equal_ones_are_told() {
+    let records = golden("token_fingerprint");
+    let tokens = tokens(&records);
+    let of = |index: usize| tokens[index]["fingerprint"].as_str().unwrap();
+    assert!(of(0).starts_with("hmac:2026-11:"), "{}", of(0));
+    assert_ne!(of(0), of(1));
+    assert_eq!(of(0), of(4));
+    let key = records[0]["user_id"].as_str().unwrap();
+    assert!(key.starts_with("2026-11:"), "{key}");
+}
+
+#[test]
+fn of_a_token_there_is_what_only_its_consumers_can_read() {
+    let records = golden("token_encrypt");
+    for token in tokens(&records)
+        .into_iter()
+        .filter(|token| token.is_object())
+    {
+        let sealed = token["sealed"].as_array().unwrap();
+        assert_eq!(sealed.len(), 2);
+        assert_ne!(sealed[0]["recipient"], sealed[1]["recipient"]);
+        assert_eq!(
+            sealed[0]["ciphertext"], sealed[1]["ciphertext"],
+            "both read the same"
+        );
+        assert_eq!(sealed[0]["ciphertext"]["expires"], token["expires"]);
+    }
+}
+
+#[test]
+fn a_token_that_is_forwarded_by_name_stands_in_clear_at_the_end_of_the_record() {
+    let records = golden("token_forward");
+    let tokens = tokens(&records);
+    assert_eq!(tokens[0]["token"], tokens[4]["token"]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod letters;
 mod nats;
 mod oddities;
 mod outage;
+mod policies;
 mod privacy;
 mod restart;
 mod sink_contract;

@@ -91,6 +91,72 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         &["`hmac`", "`privacy.hmac_key_file`"],
     ),
     (
+        "reconcile:",
+        "privacy: {user_token: fingerprint}\nreconcile:",
+        &[
+            "`privacy.user_token: fingerprint`",
+            "`privacy.hmac_key_file`",
+        ],
+    ),
+    (
+        "reconcile:",
+        "privacy: {user_token: encrypt}\nreconcile:",
+        &[
+            "`privacy.user_token: encrypt`",
+            "set `privacy.token_recipients`",
+        ],
+    ),
+    (
+        "reconcile:",
+        "privacy: {user_token: hash}\nreconcile:",
+        &[
+            "`privacy.user_token`",
+            "`fingerprint`, `encrypt`, `forward`",
+        ],
+    ),
+    (
+        "reconcile:",
+        "privacy: {token_recipients_file: keys.pem}\nreconcile:",
+        &[
+            "`privacy.token_recipients_file`",
+            "of no use without `privacy.user_token: encrypt`",
+        ],
+    ),
+    (
+        "reconcile:",
+        "privacy: {user_token: encrypt, token_recipients: [canary-key-51f0]}\nreconcile:",
+        &[
+            "`privacy.token_recipients[0]`",
+            "no X25519 public key",
+            "openssl pkey",
+        ],
+    ),
+    (
+        "reconcile:",
+        "privacy: {user_token: encrypt, token_recipients: [MC4CAQAwBQYDK2VuBCIEIAkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJ]}\nreconcile:",
+        &[
+            "`privacy.token_recipients[0]`",
+            "is a private key",
+            "give the public one",
+        ],
+    ),
+    (
+        "reconcile:",
+        "privacy: {hmac_key_file: k, hmac_key_version: 'a:b'}\nreconcile:",
+        &[
+            "`privacy.hmac_key_version`",
+            "1 to 16 letters, digits or `-`",
+        ],
+    ),
+    (
+        "reconcile:",
+        "privacy: {hmac_key_version: v1}\nreconcile:",
+        &[
+            "`privacy.hmac_key_version`",
+            "of no use without `privacy.hmac_key_file`",
+        ],
+    ),
+    (
         "  listen: 127.0.0.1:0",
         "  listen: everywhere",
         &["`admin.listen`"],
@@ -258,6 +324,42 @@ fn a_secret_that_cannot_be_read_is_named_and_never_shown() {
         let line = refused(folder.path(), &changed(folder.path(), part, &by), 64);
         for word in words {
             assert!(line.contains(word), "{by:?}: no {word:?} in {line}");
+        }
+    }
+}
+
+#[test]
+fn a_file_of_public_keys_that_is_of_no_use_is_named_and_a_private_key_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let private = format!("-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----\n");
+    for (name, content, word) in [
+        (
+            "missing",
+            None,
+            "cannot read `privacy.token_recipients_file`",
+        ),
+        ("empty", Some(" \n"), "needs 1 to 8 public keys"),
+        ("other", Some(CANARY), "no X25519 public key"),
+        (
+            "private",
+            Some(private.as_str()),
+            "is a private key, which must stay",
+        ),
+    ] {
+        let path = folder.path().join(name);
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        let path = path.display();
+        let privacy = format!("privacy: {{user_token: encrypt, token_recipients_file: {path}}}");
+        let by = format!("{privacy}\nreconcile:");
+        let line = refused(
+            folder.path(),
+            &changed(folder.path(), "reconcile:", &by),
+            64,
+        );
+        for word in [word, "`privacy.token_recipients_file`"] {
+            assert!(line.contains(word), "{name}: no {word:?} in {line}");
         }
     }
 }
