@@ -7,14 +7,9 @@ const BOB: &str = r#"{"user_id":"bob","status":"VERIFIED"}"#;
 
 /// The users that a body gives, and what is said of it.
 fn read_bounded(body: impl AsRef<[u8]>, most: u64) -> (Vec<String>, Result<bool, String>) {
-    let yaml = "feed: {api_key: k}\nsinks: [{name: s, type: file, path: '-'}]\n";
-    let folder = std::path::Path::new(".");
-    let mut config = crate::config::load_text(yaml, folder, std::iter::empty())
-        .unwrap()
-        .reconcile;
-    config.max_bytes = crate::config::Size(most);
     let (sender, mut listed) = mpsc::channel(1024);
-    let outcome = users(body.as_ref(), &config, &sender).map_err(|error| error.to_string());
+    let outcome =
+        super::users(body.as_ref(), Size(most), &sender).map_err(|error| error.to_string());
     let mut users = Vec::new();
     while let Ok(batch) = listed.try_recv() {
         let Listed::Users(batch) = batch else {
@@ -142,22 +137,4 @@ fn an_entry_beyond_its_bound_is_named() {
     let (users, outcome) = read(&body);
     assert_eq!(users, ["ada"]);
     assert!(outcome.unwrap_err().contains("an entry is longer"));
-}
-
-#[test]
-fn only_what_may_be_the_limit_asks_for_silence_and_only_a_refusal_for_an_operator() {
-    let kinds = |error: ListError| (error.is_limit(), error.is_refusal());
-    assert_eq!(kinds(ListError::Limited(429)), (true, false));
-    assert_eq!(kinds(ListError::Limited(503)), (true, false));
-    assert_eq!(kinds(ListError::Refused(401)), (false, true));
-    assert_eq!(kinds(ListError::Refused(403)), (true, true));
-    for status in [302, 404, 406, 422, 500] {
-        assert_eq!(kinds(ListError::Status(status)), (false, false));
-    }
-    assert!(
-        ListError::Status(404)
-            .to_string()
-            .contains("check reconcile.url")
-    );
-    assert!(ListError::Status(302).to_string().contains("not followed"));
 }
