@@ -18,6 +18,7 @@ MAKEFLAGS += --no-print-directory
 
 TOOL_CACHE ?= .cache
 CHAOS_MINUTES ?= 60
+LIST_USERS ?= 1000000
 CACHE := $(abspath $(TOOL_CACHE))
 export ONBOARDING_BRIDGE_BED_CACHE ?= $(CACHE)/beds
 
@@ -45,7 +46,7 @@ clean: ## remove what was built; the tools in .cache/ stay
 
 ## Checks, cheapest first
 
-.PHONY: test lint unit it fuzz chaos-short chaos
+.PHONY: test lint unit it fuzz bench-list chaos-short chaos
 test: lint compose-check unit fuzz it chaos-short ## everything that must pass before a change lands
 	@echo 'make test: all passed'
 
@@ -83,6 +84,10 @@ fuzz: ## feed each reader with made-up input, always the same, or other for FUZZ
 	    -artifact_prefix=target/fuzz/$$name- > $$log 2>&1 || { tail -n 40 $$log; exit 1; }
 	  tail -n 1 $$log
 	done
+
+bench-list: ## time and memory of comparing a list of LIST_USERS (1,000,000) (docs/reconcile.md)
+	CARGO_PROFILE_DEV_OPT_LEVEL=2 ONBOARDING_BRIDGE_LIST_USERS=$(LIST_USERS) cargo test --locked --target-dir target/bench \
+	  --test it feed::million -- --nocapture --test-threads 1
 
 chaos-short: ## faults of every kind for some minutes, and an oracle (docs/chaos.md)
 	cargo test --locked --test chaos -- --seed 1

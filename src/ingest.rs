@@ -7,6 +7,7 @@ mod absent;
 mod blind;
 mod deaf;
 mod doubled;
+mod ended;
 mod fresh;
 mod listing;
 mod place;

@@ -4,6 +4,7 @@
 //! is for ingest to find: here nothing is compared and nothing is written. At most one list is
 //! fetched at a time, inside the vendor's budget.
 
+mod body;
 mod entry;
 mod list;
 mod meter;

@@ -14,10 +14,10 @@ use super::doubled::{Doubled, Own};
 use super::fresh::Marks;
 use crate::config::{Config, FirstStart};
 use crate::event::{Event, Timestamp};
-use crate::journal::{Appender, Entry, Found, JournalError, Reader, WindowChange};
+use crate::journal::{Appender, Entry, Found, JournalError, Reader};
 use crate::normalise::Observation;
 use crate::reconcile::seen::Seen;
-use crate::reconcile::{LastList, Listed, Outcome, Reports};
+use crate::reconcile::{Listed, Outcome, Reports};
 use crate::state::{Compared, FieldName, Source, UserKey, UserState, compare};
 
 /// What is remembered from list to list.
@@ -25,25 +25,25 @@ use crate::state::{Compared, FieldName, Source, UserKey, UserState, compare};
 pub(super) struct Lists {
     pub(super) current: Option<Listing>,
     /// What the first list does, while there was none.
-    first: Option<FirstStart>,
+    pub(super) first: Option<FirstStart>,
     pub(super) max_removed_share: f64,
     marks: Marks,
     doubled: Doubled,
     /// States up to this position were heard before the feed was last deaf.
     deaf_until: u64,
     /// When another list is to be asked for, and whether the next one was asked for so.
-    again: Option<Instant>,
+    pub(super) again: Option<Instant>,
     asked_again: bool,
     /// Events of lists that healed nothing: the windows that a later one heals count them too.
-    carried: u64,
-    reports: Reports,
+    pub(super) carried: u64,
+    pub(super) reports: Reports,
 }
 
 /// A list that is being read or compared.
 #[derive(Debug)]
 pub(super) struct Listing {
-    asked: Timestamp,
-    begun: Instant,
+    pub(super) asked: Timestamp,
+    pub(super) begun: Instant,
     /// A state with a later position was heard after the list was asked for.
     position: u64,
     /// One with a later position was heard so shortly before that the list may not know it yet.
@@ -51,14 +51,14 @@ pub(super) struct Listing {
     /// As in [`Lists`], when the list was asked for.
     deaf_until: u64,
     /// It was asked for because the one before left doubts.
-    is_another: bool,
+    pub(super) is_another: bool,
     /// Nothing is being missed, as far as is known.
-    is_clear: bool,
-    differences: u64,
+    pub(super) is_clear: bool,
+    pub(super) differences: u64,
     /// Users for whom the list may be behind the feed.
-    doubts: u64,
+    pub(super) doubts: u64,
     /// Those of them of whom something may have been missed.
-    undecided: u64,
+    pub(super) undecided: u64,
     pub(super) seen: Seen,
     own: Own,
     /// Something that it told was dropped, because the journal took nothing.
@@ -245,13 +245,16 @@ impl Ingest {
                 if self.lists.first == Some(FirstStart::Adopt) && is_new {
                     return self.adopt(key, user, state).await;
                 }
-                let is_told = is_new || is_told_by_the_feed(&event);
+                let changes = |field: FieldName| event.changed.contains(&field.as_str());
+                let is_told = is_new
+                    || changes(FieldName::Status)
+                    || (changes(FieldName::Requirements) && !self.silence.is_since(position));
                 self.difference(event, key, user, state, is_told).await
             }
         }
     }
 
-    /// Appends what only the list told of.
+    /// Appends what only the list told of; `is_told` if the vendor documents a message for it.
     pub(super) async fn difference(
         &mut self,
         event: Event,
@@ -341,76 +344,4 @@ impl Ingest {
         }
         self.look_for_absent().await
     }
-
-    /// The list is over, and this is what it was worth.
-    pub(super) async fn ends(
-        &mut self,
-        outcome: Outcome,
-        why: Option<String>,
-    ) -> Result<(), JournalError> {
-        let listing = self.lists.current.take();
-        let undecided = listing.as_ref().map_or(0, |listing| listing.undecided);
-        let outcome = match outcome {
-            Outcome::Success if undecided > 0 => Outcome::Undecided,
-            outcome => outcome,
-        };
-        self.say(listing.as_ref(), outcome, why);
-        let Some(listing) = listing else {
-            return Ok(());
-        };
-        self.lists.carried += listing.differences;
-        match outcome {
-            Outcome::Success | Outcome::Undecided => {}
-            // What such a list does not tell is not repaired.
-            Outcome::Refused | Outcome::Failed => return Ok(()),
-        }
-        let again = undecided > 0 || (listing.doubts > 0 && !listing.is_another);
-        let at = listing.begun + self.lists.read_after_write();
-        self.lists.again = again.then_some(at);
-        if self.lists.first.take().is_some() {
-            self.journal.first_list_done().await?;
-        }
-        if outcome == Outcome::Undecided {
-            return Ok(());
-        }
-        let (asked, differences) = (listing.asked, std::mem::take(&mut self.lists.carried));
-        self.silence
-            .listed(asked, listing.is_clear, listing.differences, Instant::now());
-        self.journal
-            .window(WindowChange::Heal { asked, differences })
-            .await
-    }
-
-    fn say(&self, listing: Option<&Listing>, outcome: Outcome, why: Option<String>) {
-        let runs = &self.metrics.reconcile.runs;
-        runs.with_label_values(&[outcome.as_str()]).inc();
-        let last = LastList {
-            asked: listing.map(|listing| listing.asked),
-            ended: (self.clock)(),
-            outcome,
-            why,
-            listed: listing.map_or(0, |listing| listing.seen.len()),
-            known: listing.map_or(0, |listing| listing.known),
-            absent: listing.map_or(0, |listing| listing.absent),
-            differences: listing.map_or(0, |listing| listing.differences),
-            undecided: listing.map_or(0, |listing| listing.undecided),
-        };
-        if let Some(listing) = listing {
-            tracing::info!(
-                users = last.listed,
-                differences = last.differences,
-                doubts = listing.doubts,
-                undecided = last.undecided,
-                outcome = outcome.as_str(),
-                "compared with the vendor's list"
-            );
-        }
-        self.lists.reports.put(last);
-    }
-}
-
-/// Whether the vendor documents a message for such a change.
-fn is_told_by_the_feed(event: &Event) -> bool {
-    let told = [FieldName::Status, FieldName::Requirements].map(FieldName::as_str);
-    event.changed.iter().any(|field| told.contains(field))
 }

@@ -4,7 +4,8 @@
 //! that were never sent have no numbers to miss. The evidence is a list that shows first what the feed
 //! tells of: a registration, a change of `status` or `requirements`. It counts only where no blind
 //! window explains it, and only when the feed has not told of that user within a grace time. What the
-//! vendor documents no message for (removals, other fields) is no evidence.
+//! vendor documents no message for (removals, other fields) is no evidence. Nor are other `requirements`
+//! of a user of whom the feed has told since the last proof: the list may write them in another form.
 //!
 //! ```text
 //!   list, everything healed ── proof ──▶ list with differences ── suspects ──▶ grace over: not told?
@@ -29,8 +30,9 @@ type Suspect = (UserKey, u64);
 #[derive(Debug)]
 pub(super) struct Silence {
     grace: Duration,
-    /// When the last list was asked for that found everything as the feed had told it, or repaired it.
-    proof: Option<Timestamp>,
+    /// When the last list was asked for that found everything as the feed had told it, or repaired it, and
+    /// the position of the journal at its end.
+    proof: Option<(Timestamp, u64)>,
     /// Messages of the feed since then, and frames among them that could not be read.
     told: u64,
     rejected: u64,
@@ -109,18 +111,24 @@ impl Silence {
         }
     }
 
-    /// The list that was asked for at this time is compared and heals everything; `is_clear` if nothing
-    /// that was missed before or meanwhile is left to another one.
+    /// Whether a state at this position is of after the last proof.
+    pub(super) fn is_since(&self, position: u64) -> bool {
+        self.proof.is_none_or(|(_, proved)| position > proved)
+    }
+
+    /// The list that was asked for at this time is compared and heals everything, the journal is at this
+    /// position now; `is_clear` if nothing that was missed before or meanwhile is left to another list.
     pub(super) fn listed(
         &mut self,
         asked: Timestamp,
+        position: u64,
         is_clear: bool,
         differences: u64,
         now: Instant,
     ) {
         let suspects = std::mem::take(&mut self.suspects);
         let proof = self.proof.take();
-        if let Some(from) = proof.filter(|_| !suspects.is_empty()) {
+        if let Some((from, _)) = proof.filter(|_| !suspects.is_empty()) {
             let mut trial = self.trial.take().unwrap_or(Trial {
                 from,
                 to: asked,
@@ -143,7 +151,7 @@ impl Silence {
             trial.rejected += self.rejected;
         }
         (self.told, self.rejected) = (0, 0);
-        self.proof = is_clear.then_some(asked);
+        self.proof = is_clear.then_some((asked, position));
     }
 
     /// Judges, when it is time: `position` says where the last record of a user is now.
@@ -187,7 +195,7 @@ mod tests {
         silence.begins();
         // Without a list before there is nothing to hold against it.
         silence.suspect(ADA, 1);
-        silence.listed(Timestamp(100), true, 5, now);
+        silence.listed(Timestamp(100), 5, true, 5, now);
         assert!(judged(&mut silence, now + GRACE, 1).is_none());
         (silence, now)
     }
@@ -203,7 +211,7 @@ mod tests {
         silence.begins();
         silence.suspect(ADA, 7);
         silence.suspect(BOB, 7);
-        silence.listed(Timestamp(200), true, 3, now);
+        silence.listed(Timestamp(200), 5, true, 3, now);
         assert!(judged(&mut silence, now + GRACE - Duration::from_millis(1), 7).is_none());
         let verdict = judged(&mut silence, now + GRACE, 7).unwrap();
         let (from, to) = (Timestamp(100), Timestamp(200));
@@ -224,7 +232,7 @@ mod tests {
         let (mut silence, now) = proven();
         silence.begins();
         silence.suspect(ADA, 7);
-        silence.listed(Timestamp(200), true, 1, now);
+        silence.listed(Timestamp(200), 5, true, 1, now);
         silence.told();
         assert!(judged(&mut silence, now + GRACE, 8).is_none());
     }
@@ -235,13 +243,13 @@ mod tests {
         silence.told();
         silence.begins();
         silence.suspect(ADA, 7);
-        silence.listed(Timestamp(200), true, 1, now);
+        silence.listed(Timestamp(200), 5, true, 1, now);
         let verdict = judged(&mut silence, now + GRACE, 7).unwrap();
         assert!(!verdict.is_mute);
         // What was told before the proof is no sign of life since.
         silence.begins();
         silence.suspect(ADA, 9);
-        silence.listed(Timestamp(300), true, 1, now + GRACE);
+        silence.listed(Timestamp(300), 5, true, 1, now + GRACE);
         let verdict = judged(&mut silence, now + GRACE * 2, 9).unwrap();
         assert_eq!((verdict.from, verdict.is_mute), (Timestamp(200), true));
     }
@@ -252,7 +260,7 @@ mod tests {
         silence.begins();
         silence.rejected();
         silence.suspect(ADA, 7);
-        silence.listed(Timestamp(200), true, 1, now);
+        silence.listed(Timestamp(200), 5, true, 1, now);
         assert!(judged(&mut silence, now + GRACE, 7).is_none());
     }
 
@@ -262,11 +270,11 @@ mod tests {
         silence.is_blind();
         silence.begins();
         silence.suspect(ADA, 7);
-        silence.listed(Timestamp(200), true, 1, now);
+        silence.listed(Timestamp(200), 5, true, 1, now);
         assert!(judged(&mut silence, now + GRACE, 7).is_none());
         silence.begins();
         silence.suspect(ADA, 8);
-        silence.listed(Timestamp(300), true, 1, now);
+        silence.listed(Timestamp(300), 5, true, 1, now);
         silence.is_blind();
         assert!(judged(&mut silence, now + GRACE, 8).is_none());
     }
@@ -275,11 +283,21 @@ mod tests {
     fn a_list_that_leaves_something_to_another_one_is_no_proof() {
         let (mut silence, now) = proven();
         silence.begins();
-        silence.listed(Timestamp(200), false, 0, now);
+        silence.listed(Timestamp(200), 5, false, 0, now);
         silence.begins();
         silence.suspect(ADA, 7);
-        silence.listed(Timestamp(300), true, 1, now);
+        silence.listed(Timestamp(300), 5, true, 1, now);
         assert!(judged(&mut silence, now + GRACE, 7).is_none());
+    }
+
+    #[test]
+    fn a_state_of_after_the_proof_is_known_from_an_older_one() {
+        let (mut silence, now) = proven();
+        silence.begins();
+        silence.listed(Timestamp(200), 40, true, 0, now);
+        assert_eq!((silence.is_since(40), silence.is_since(41)), (false, true));
+        silence.is_blind();
+        assert!(silence.is_since(1));
     }
 
     #[test]
@@ -287,7 +305,7 @@ mod tests {
         let (mut silence, now) = proven();
         silence.begins();
         (0..3 * SUSPECTS_MAX).for_each(|_| silence.suspect(ADA, 7));
-        silence.listed(Timestamp(200), true, 1, now);
+        silence.listed(Timestamp(200), 5, true, 1, now);
         let verdict = judged(&mut silence, now + GRACE, 7).unwrap();
         assert_eq!(verdict.missing, SUSPECTS_MAX as u64);
     }
@@ -296,10 +314,10 @@ mod tests {
     fn without_a_grace_nothing_is_concluded() {
         let mut silence = Silence::new(Duration::ZERO);
         let now = Instant::now();
-        silence.listed(Timestamp(100), true, 0, now);
+        silence.listed(Timestamp(100), 5, true, 0, now);
         silence.begins();
         silence.suspect(ADA, 7);
-        silence.listed(Timestamp(200), true, 1, now);
+        silence.listed(Timestamp(200), 5, true, 1, now);
         assert!(judged(&mut silence, now + GRACE, 7).is_none());
     }
 }

@@ -81,6 +81,7 @@ async fn what_really_changed_behind_a_state_just_told_is_repaired_by_another_lis
     let server = ListServer::start(Answer::users(&[])).await;
     let line = server.line(users(10), "", LAG).await;
     line.bridge.wait_ready();
+    line.listed("success", 1.0);
     assert!(line.control.send_event_for(3).await);
     assert!(line.control.send_event_for(4).await);
     line.heard(2);

@@ -7,14 +7,9 @@ const BOB: &str = r#"{"user_id":"bob","status":"VERIFIED"}"#;
 
 /// The users that a body gives, and what is said of it.
 fn read_bounded(body: impl AsRef<[u8]>, most: u64) -> (Vec<String>, Result<bool, String>) {
-    let yaml = "feed: {api_key: k}\nsinks: [{name: s, type: file, path: '-'}]\n";
-    let folder = std::path::Path::new(".");
-    let mut config = crate::config::load_text(yaml, folder, std::iter::empty())
-        .unwrap()
-        .reconcile;
-    config.max_bytes = crate::config::Size(most);
     let (sender, mut listed) = mpsc::channel(1024);
-    let outcome = users(body.as_ref(), &config, &sender).map_err(|error| error.to_string());
+    let outcome =
+        super::users(body.as_ref(), Size(most), &sender).map_err(|error| error.to_string());
     let mut users = Vec::new();
     while let Ok(batch) = listed.try_recv() {
         let Listed::Users(batch) = batch else {
@@ -142,19 +137,4 @@ fn an_entry_beyond_its_bound_is_named() {
     let (users, outcome) = read(&body);
     assert_eq!(users, ["ada"]);
     assert!(outcome.unwrap_err().contains("an entry is longer"));
-}
-
-#[test]
-fn only_a_refusal_waits_for_an_operator_and_other_answers_have_advice() {
-    let refusal = |error: ListError| error.is_refusal();
-    assert!(refusal(ListError::Refused(401)) && refusal(ListError::Refused(403)));
-    for status in [302, 404, 406, 422, 500] {
-        assert!(!refusal(ListError::Status(status)));
-    }
-    assert!(
-        ListError::Status(404)
-            .to_string()
-            .contains("check reconcile.url")
-    );
-    assert!(ListError::Status(302).to_string().contains("not followed"));
 }
