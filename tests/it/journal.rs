@@ -3,5 +3,6 @@
 
 mod damage;
 mod disk;
+mod encrypted;
 mod full;
 mod upgrade;
