@@ -38,7 +38,7 @@ pub(super) fn users(
     outlet.say();
     read.map_err(|error| {
         ListError::Body(match meter.met() {
-            Some(Bound::List) => format!("it is longer than reconcile.max_bytes ({})", max_bytes),
+            Some(Bound::List) => format!("it is longer than reconcile.max_bytes ({max_bytes})"),
             Some(Bound::Entry) => format!(
                 "an entry is longer than {ENTRY_MAX} bytes, or a value in it than {VALUE_MAX}"
             ),

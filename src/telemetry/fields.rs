@@ -5,8 +5,12 @@
 //! `value`, `user`, `body`) are no names for this list.
 
 /// Each field with what it holds.
-pub const ALLOWED: [(&str, &str); 48] = [
+pub const ALLOWED: [(&str, &str); 58] = [
     ("absent", "known users that a list lacks, a number"),
+    (
+        "action",
+        "a step of a simulator's script, which is all invented",
+    ),
     ("address", "where the admin port listens"),
     ("after", "a position of the journal"),
     (
@@ -36,7 +40,9 @@ pub const ALLOWED: [(&str, &str); 48] = [
         "what was seen, in our words, or plain words of the vendor's or a broker's",
     ),
     ("differences", "events that a list led to, a number"),
+    ("doubts", "users, a number"),
     ("dropped", "events, a number"),
+    ("entries", "entries of a list, a number"),
     (
         "error",
         "what failed, in the words of a library that sees no content, or in ours",
@@ -46,6 +52,8 @@ pub const ALLOWED: [(&str, &str); 48] = [
     ("facility", "which part of librdkafka speaks"),
     ("from", "a position or a time or a version"),
     ("held", "records that a destination has already, a number"),
+    ("is", "a file's mode"),
+    ("is_mute", "whether the feed told nothing at all"),
     ("known", "users, a number"),
     ("letter", "number of a dead letter"),
     ("letters", "dead letters, a number"),
@@ -59,11 +67,13 @@ pub const ALLOWED: [(&str, &str); 48] = [
         "a key of the vendor's messages that this version does not know, if it reads like one",
     ),
     ("outcome", "how a list ended"),
+    ("pages", "pages of the journal, a number"),
     ("path", "a file of the configuration, or beside one"),
     ("position", "a position of the journal"),
     ("ranges", "positions of the journal"),
     ("reason", "why, by a name of the code, or as `detail`"),
     ("records", "a number"),
+    ("rows", "rows of the journal, a number"),
     ("seconds", "a span"),
     ("signal", "the signal that ends the process"),
     ("since", "a time"),
@@ -71,10 +81,13 @@ pub const ALLOWED: [(&str, &str); 48] = [
     ("table", "a table of the journal"),
     ("thread", "a thread's name, after a panic"),
     ("to", "a position or a time or a version"),
+    ("took", "a span"),
     ("topic", "a topic of the configuration"),
+    ("undecided", "users, a number"),
     ("unreadable", "records, a number"),
     ("users", "a number"),
     ("wait_ms", "until the next attempt"),
+    ("was", "a file's mode"),
 ];
 
 /// Whether a field of this name is shown.

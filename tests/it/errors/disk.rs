@@ -77,6 +77,9 @@ fn a_file_that_is_no_journal_is_left_as_it_is() {
     let journal = folder.path().join("journal.db");
     let foreign = "This is somebody's letter, and no database at all. ".repeat(100);
     std::fs::write(&journal, &foreign).unwrap();
+    // Nothing is to be said of its mode.
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&journal, private).unwrap();
     let line = refused(folder.path(), &changed(folder.path(), "", ""), 74);
     assert!(
         line.contains(journal.to_str().unwrap()) && line.contains("move it away"),

@@ -72,7 +72,7 @@ async fn a_clock_that_was_set_back_leaves_a_window_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_in_a_half_open_spell_leaves_a_window_that_covers_the_spell() {
-    let mut line = Line::listening(users(10), "ping_interval: 200ms", "").await;
+    let mut line = Line::listening(users(10), "ping_interval: 200ms\nreply_timeout: 20s", "").await;
     line.healed_windows(1);
     line.control.stall(true).await;
     let stalled = Timestamp::now();

@@ -67,10 +67,10 @@ fn with_keys(yaml: &str, folder: &Path, key: Option<&str>, old: &[&str]) -> Stri
 async fn some_events(bridge: &Bridge, control: &Control) {
     control.wait_subscribed().await;
     bridge.wait_ready();
-    let before = bridge.metric_sum("events_total");
+    let before = bridge.metric_sum("normalise_events_total");
     control.step(20).await;
     eventually("the events", || {
-        (bridge.metric_sum("events_total") >= before + 20.0).then_some(())
+        (bridge.metric_sum("normalise_events_total") >= before + 20.0).then_some(())
     });
     bridge.wait_delivered();
 }
