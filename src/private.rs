@@ -2,7 +2,7 @@
 //!
 //! It takes rights away, and gives none but to a file that was just created.
 
-use std::fs::{File, Permissions};
+use std::fs::{File, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -17,14 +17,38 @@ pub const MODE: u32 = 0o600;
 /// # Errors
 /// When others may, and that cannot be changed.
 pub fn keep(file: &File, path: &Path) -> io::Result<()> {
-    let metadata = file.metadata()?;
+    let set = |permissions| file.set_permissions(permissions);
+    tighten(&file.metadata()?, path, set)
+}
+
+/// As [`keep`], for a file that may be absent, and that this process must not open and close: that would
+/// end the locks which SQLite has on it.
+///
+/// # Errors
+/// As [`keep`].
+pub fn keep_at(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => {
+            let set = |permissions| std::fs::set_permissions(path, permissions);
+            tighten(&metadata, path, set)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn tighten(
+    metadata: &Metadata,
+    path: &Path,
+    set: impl FnOnce(Permissions) -> io::Result<()>,
+) -> io::Result<()> {
     let mode = metadata.permissions().mode() & 0o7777;
     let is_new = metadata.len() == 0;
     let private = if is_new { MODE } else { mode & MODE };
     if mode == private || !metadata.is_file() {
         return Ok(());
     }
-    if let Err(error) = file.set_permissions(Permissions::from_mode(private)) {
+    if let Err(error) = set(Permissions::from_mode(private)) {
         // One that is too narrow shows itself when it is used.
         return if mode & !MODE == 0 {
             Ok(())
@@ -77,9 +101,16 @@ mod tests {
             std::fs::remove_file(&path).unwrap_or_default();
             std::fs::write(&path, content).unwrap();
             let file = File::open(&path).unwrap();
-            std::fs::set_permissions(&path, Permissions::from_mode(before)).unwrap();
-            keep(&file, &path).unwrap();
-            assert_eq!(mode(&path), after, "{before:o} {content:?}");
+            for by_name in [false, true] {
+                std::fs::set_permissions(&path, Permissions::from_mode(before)).unwrap();
+                let kept = if by_name {
+                    keep_at(&path)
+                } else {
+                    keep(&file, &path)
+                };
+                kept.unwrap();
+                assert_eq!(mode(&path), after, "{before:o} {content:?}");
+            }
         }
     }
 }

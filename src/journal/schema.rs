@@ -166,14 +166,11 @@ pub(super) fn open_or_create(path: &Path, seal: &Seal) -> Result<Connection, Jou
         .mode(0o600)
         .open(path);
     let file = file.map_err(|error| open_error(path, &error))?;
-    private::keep(&file, path).map_err(|error| not_private(path, &error))?;
-    drop(file);
-    for ending in ["-wal", "-shm"] {
-        let beside = wipe::beside(path, ending);
-        if let Ok(file) = File::open(&beside) {
-            private::keep(&file, &beside).map_err(|error| not_private(path, &error))?;
-        }
+    let is_new = file.metadata().is_ok_and(|file| file.len() == 0);
+    if is_new {
+        private::keep(&file, path).map_err(|error| not_private(path, &error))?;
     }
+    drop(file);
     let connection = Connection::open(path).map_err(|error| failed(path, error))?;
     let format = |reason: String| JournalError::Format {
         path: path.to_owned(),
@@ -195,6 +192,11 @@ pub(super) fn open_or_create(path: &Path, seal: &Seal) -> Result<Connection, Jou
         return Err(format(format!(
             "it has version {version} of the format, this program knows {VERSION}"
         )));
+    }
+    // Not before it is known to be ours.
+    for ending in ["", "-wal", "-shm"] {
+        let beside = wipe::beside(path, ending);
+        private::keep_at(&beside).map_err(|error| not_private(path, &error))?;
     }
     bring_up_to_date(&connection, version, seal).map_err(|error| failed(path, error))?;
     Ok(connection)

@@ -454,6 +454,26 @@ async fn the_free_pages_of_an_older_version_are_overwritten_once() {
     assert_eq!(schema::meta(&file, "free_pages_unwiped").unwrap(), None);
 }
 
+#[test]
+fn a_file_that_is_no_journal_keeps_its_mode() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    std::fs::write(
+        &path,
+        "somebody's letter, and no database at all. ".repeat(100),
+    )
+    .unwrap();
+    let wide = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(&path, wide).unwrap();
+    let refused = schema::open_or_create(&path, &seal::Seal::default());
+    assert!(
+        matches!(refused, Err(JournalError::Format { .. })),
+        "{refused:?}"
+    );
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_else_may_read_a_file_of_the_journal_whatever_its_mode_was() {
     let folder = tempfile::tempdir().unwrap();

@@ -11,6 +11,7 @@ use rusqlite::OptionalExtension;
 
 use super::Writer;
 use crate::event::Timestamp;
+use crate::journal::wipe;
 
 /// Above this share of its limit the journal keeps no record that every sink has.
 const CROWDED_PERCENT: u64 = 80;
@@ -111,8 +112,17 @@ impl Writer {
         };
         let sql = "DELETE FROM records WHERE position IN
             (SELECT position FROM records WHERE position <= ?1 ORDER BY position LIMIT ?2)";
+        let mut delete = self.connection.prepare_cached(sql)?;
+        if self.wal_excess() == 0 {
+            return delete.execute((to, 2 * written + at_once));
+        }
+        // A reader keeps the log from being begun anew: overwritten pages would only make it longer.
+        // The next start overwrites them.
+        wipe::is_due(&self.connection)?;
         self.connection
-            .prepare_cached(sql)?
-            .execute((to, 2 * written + at_once))
+            .pragma_update(None, "secure_delete", "FAST")?;
+        let deleted = delete.execute((to, 2 * written + at_once));
+        self.connection.pragma_update(None, "secure_delete", "ON")?;
+        deleted
     }
 }

@@ -14,6 +14,9 @@ use crate::support::line::Line;
 
 const HOUR: i64 = 3_600_000_000_000;
 
+/// A vendor that is away drops connections, and the second one in a row looks like its limit.
+const SHORT_BLOCK: &str = "limits: {block_wait: 1s}";
+
 /// Sets when a journal that no bridge has was last written.
 fn last_written(folder: &Path, change: impl Fn(i64) -> i64) -> Timestamp {
     let file = Connection::open(folder.join("journal.db")).unwrap();
@@ -94,7 +97,7 @@ async fn a_kill_in_a_half_open_spell_leaves_a_window_that_covers_the_spell() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_that_is_open_at_a_kill_stays_the_same_window() {
-    let mut line = Line::listening(users(10), "", "").await;
+    let mut line = Line::listening(users(10), SHORT_BLOCK, "").await;
     line.control.set_down(true).await;
     let [open] = eventually("the window", || {
         <[Value; 1]>::try_from(open_windows(&line)).ok()
@@ -132,7 +135,7 @@ async fn a_process_that_never_got_subscribed_leaves_one_window_from_the_first_st
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_seconds_of_a_window_are_counted_while_it_is_open() {
-    let line = Line::listening(users(10), "", "").await;
+    let line = Line::listening(users(10), SHORT_BLOCK, "").await;
     let seconds = || line.bridge.metric("feed_blind_seconds_total");
     line.control.set_down(true).await;
     eventually("the window", || {

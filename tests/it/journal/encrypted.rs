@@ -75,6 +75,10 @@ async fn some_events(bridge: &Bridge, control: &Control) {
     bridge.wait_delivered();
 }
 
+#[allow(
+    clippy::too_many_lines,
+    reason = "one life of one journal, from clear to sealed and back"
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn no_byte_of_a_sealed_journal_tells_of_a_person_running_killed_or_ended() {
     let simulator = Simulator::start(Options::for_tests()).await.unwrap();
