@@ -1,7 +1,7 @@
 //! Everything that the simulated vendor can be told while it runs, as a value.
 //!
 //! One enum serves the script and the control endpoint; what each does is in
-//! [`Control`](super::Control), once. It holds no state and does no I/O.
+//! [`Control`], once. It holds no state and does no I/O.
 
 use std::time::Duration;
 
