@@ -137,8 +137,12 @@ fn source(path: &Path) -> rusqlite::Result<Connection> {
     // Its log stays beside it as it is.
     source.pragma_update(None, "wal_autocheckpoint", 0)?;
     source.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    // Without its list of tables nothing can be read.
-    source.prepare("SELECT position FROM records")?;
+    // Without its list of tables nothing can be read; that a table is missing there is damage as well.
+    let found = source.prepare("SELECT position FROM records").map(drop);
+    found.map_err(|error| match trouble::meaning(&error) {
+        Reaction::Defect => trouble::damaged(error.to_string()),
+        _ => error,
+    })?;
     Ok(source)
 }
 
