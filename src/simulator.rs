@@ -54,7 +54,7 @@ use crate::config::Secret;
 use crate::process;
 
 pub use action::{Action, ActionError};
-pub use catalogue::{FAULTS, Fault};
+pub use catalogue::{Fault, known_faults};
 pub use control::{Control, UserState};
 pub use deaf::{DeafCause, DeafSpan, DeafSpans};
 pub use options::{

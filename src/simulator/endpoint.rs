@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::action::Action;
-use super::catalogue::FAULTS;
+use super::catalogue::known_faults;
 use super::control::Control;
 use super::hub::Hub;
 use super::rest::{self, serve_router};
@@ -49,7 +49,8 @@ pub(super) async fn serve(stream: TcpStream, hub: Arc<Hub>) {
 }
 
 async fn index() -> Response {
-    let actions: Vec<&str> = FAULTS.iter().filter_map(|fault| fault.action).collect();
+    let actions = known_faults().into_iter().filter_map(|fault| fault.action);
+    let actions: Vec<String> = actions.collect();
     answer(&json!({"get": ["stats", "users", "deaf", "sent"], "post": actions}))
 }
 

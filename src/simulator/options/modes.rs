@@ -270,7 +270,7 @@ modes! {
         UserIdNull,
         /// A data frame whose e-mail address is a list.
         FieldType,
-        /// JSON that is neither data nor a reply.
+        /// An object of JSON that is neither data nor a reply.
         Unrecognised,
         /// A success reply that nobody asked for.
         StrayReply,

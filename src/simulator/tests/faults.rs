@@ -1,7 +1,8 @@
 //! The faults that came with the actions: what a client sees of each.
 
 use super::super::{
-    Action, BlockForm, DeafCause, DripBy, FAULTS, Oddity, RestMode, SubscribeMode, UpgradeMode,
+    Action, BlockForm, DeafCause, DripBy, Oddity, RestMode, SubscribeMode, UpgradeMode,
+    known_faults,
 };
 use super::list::{LIST, get, users};
 use super::*;
@@ -15,16 +16,16 @@ fn status(error: &tungstenite::Error) -> Option<u16> {
 
 #[tokio::test]
 async fn every_action_of_the_table_is_done() {
-    for text in FAULTS.iter().filter_map(|fault| fault.action) {
+    for text in known_faults().into_iter().filter_map(|fault| fault.action) {
         let simulator = started().await;
         let mut client = Client::subscribed(&simulator).await;
         let control = simulator.control();
-        let action: Action = serde_json::from_str(text).unwrap();
+        let action: Action = serde_json::from_str(&text).unwrap();
         let read = async {
             while let Some(Ok(_)) = client.0.next().await {}
             std::future::pending::<()>().await;
         };
-        let done = within(text, async {
+        let done = within(&text, async {
             tokio::select! {
                 done = control.perform(action) => done,
                 () = read => unreachable!("it pends"),

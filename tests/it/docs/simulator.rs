@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use onboarding_bridge::simulator::FAULTS;
+use onboarding_bridge::simulator::known_faults;
 
 use super::errors::within;
 
@@ -10,8 +10,8 @@ use super::errors::within;
 pub(super) fn render(document: &str) -> String {
     let mut text =
         "| group | what it does | switch | action |\n| --- | --- | --- | --- |\n".to_owned();
-    let code = |text: Option<&str>| text.map(|text| format!("`{text}`")).unwrap_or_default();
-    for fault in FAULTS {
+    let code = |text: Option<String>| text.map(|text| format!("`{text}`")).unwrap_or_default();
+    for fault in known_faults() {
         let (switch, action) = (code(fault.switch), code(fault.action));
         writeln!(
             text,
