@@ -2,6 +2,7 @@
 //! tests start what they need by tests/beds, and fail if they cannot: nothing is skipped.
 #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
 
+mod canary;
 mod chaos_oracle;
 mod chaos_proxy;
 mod docs;

@@ -94,7 +94,7 @@ impl Bridge {
     }
 
     /// As [`spawn`](Self::spawn), with these variables in its environment.
-    fn spawn_with(folder: &Path, yaml: &str, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn spawn_with(folder: &Path, yaml: &str, variables: &[(&str, &str)]) -> Self {
         // A test that restarts the bridge has no minute to wait for the vendor.
         std::fs::remove_file(folder.join("journal.db.budget")).unwrap_or_default();
         Self::spawn_again(folder, yaml, variables)
@@ -105,6 +105,7 @@ impl Bridge {
         let path = folder.join("bridge.yaml");
         std::fs::write(&path, yaml).unwrap();
         let log = folder.join(format!("{}.log", super::unique("bridge")));
+        let output = std::fs::File::create(log.with_extension("out")).unwrap();
         let child = Command::new(program())
             .args(["run", "--config"])
             .arg(path)
@@ -112,7 +113,7 @@ impl Bridge {
             // What it leaves behind by accident is found there.
             .current_dir(folder)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(output)
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
