@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
 
 mod canary;
+mod capture;
 mod chaos_oracle;
 mod chaos_proxy;
 mod docs;
