@@ -23,6 +23,7 @@ mod outage;
 mod policies;
 mod privacy;
 mod restart;
+mod simulator;
 mod sink_contract;
 mod smoke;
 mod support;
