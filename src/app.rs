@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::admin::{Admin, Status};
+use crate::capture;
 use crate::deliver::Deliver;
 use crate::feed::{Feed, Heard};
 use crate::ingest::Ingest;
@@ -78,6 +79,7 @@ pub struct App {
     status: Arc<Status>,
     stopper: shutdown::Stopper,
     drain: std::time::Duration,
+    capture: Option<capture::Writer>,
 }
 
 /// How a task ended.
@@ -102,13 +104,25 @@ impl App {
         Arc::clone(&self.status)
     }
 
+    /// Writes down what the feed sends.
+    #[must_use]
+    pub fn with_capture(mut self, (tap, writer): (capture::Tap, capture::Writer)) -> Self {
+        self.feed.capture = Some(tap);
+        self.capture = Some(writer);
+        self
+    }
+
     /// Runs until `stop` asks for the end, or something fails that the process cannot survive.
     ///
     /// # Errors
     /// [`AppError`]; nothing that was committed to the journal is lost.
     pub async fn run(self, stop: Stop) -> Result<(), AppError> {
-        let mut admin = JoinSet::new();
-        admin.spawn(self.admin.serve(self.status));
+        // Nobody waits for these: a port that is read slowly, or a disk that hangs, must not hold up the end.
+        let mut beside = JoinSet::new();
+        beside.spawn(self.admin.serve(self.status));
+        if let Some(capture) = self.capture {
+            beside.spawn_blocking(|| capture.run());
+        }
         let mut tasks = JoinSet::new();
         let delivering = self.delivers.len();
         for deliver in self.delivers {

@@ -44,9 +44,16 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Read the feed and publish every event to the configured sinks
-    #[command(after_help = "Example:
+    #[command(
+        after_help = "A capture holds personal data as far as the privacy policy leaves any, and is \
+        written with mode 0600. A file that is there already is appended to if it is a capture, and \
+        refused if it is not.
+
+Example:
   onboarding-bridge run --config bridge.yaml
-  BRIDGE__FEED__API_KEY=… onboarding-bridge run --config bridge.yaml --print-config")]
+  BRIDGE__FEED__API_KEY=… onboarding-bridge run --config bridge.yaml --print-config
+  onboarding-bridge run --config bridge.yaml --capture feed.jsonl --capture-max-bytes 16MiB"
+    )]
     Run(run::Args),
     /// Show the whole line in one process: simulator, bridge, an embedded Kafka, a consumer
     #[command(after_help = "Example:

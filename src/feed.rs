@@ -25,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
+use crate::capture::Tap;
 use crate::config::FeedConfig;
 use crate::event::Timestamp;
 use crate::metrics::FeedMetrics;
@@ -264,6 +265,8 @@ pub struct Feed {
     pub renew: watch::Receiver<u64>,
     /// Reads a frame: with its `user_token`, or without.
     pub read: fn(&str) -> Frame,
+    /// Where what was read is written down, if an operator asked for it.
+    pub capture: Option<Tap>,
     /// When to end.
     pub stop: Stop,
     /// The clock.

@@ -41,6 +41,7 @@ pub mod process;
 pub mod shutdown;
 pub mod backoff;
 pub mod failpoint;
+pub mod capture;
 pub mod private;
 pub mod cli;
 

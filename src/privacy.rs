@@ -3,6 +3,7 @@
 //! Pure, but for the randomness of encryption: keys come in as bytes. What has passed here, an event or
 //! a user's state, holds nothing that the policy forbids. It never decides what is news.
 
+mod frame;
 mod policy;
 mod pseudonym;
 mod seal;

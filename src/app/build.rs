@@ -98,6 +98,7 @@ impl App {
             status,
             stopper,
             drain: config.shutdown.drain.0,
+            capture: None,
         })
     }
 }
@@ -142,6 +143,7 @@ fn vendor(
             true => normalise::frame_with_token,
             false => normalise::frame,
         },
+        capture: None,
         stop: stop.clone(),
         clock,
     };

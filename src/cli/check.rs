@@ -174,6 +174,7 @@ async fn vendor_feed(config: &Config, metrics: Metrics, budget: &Arc<Budget>) ->
         deaf: tokio::sync::watch::channel(None).0,
         renew: tokio::sync::watch::channel(0).1,
         read: normalise::frame,
+        capture: None,
         stop,
         clock: Timestamp::now,
     };

@@ -208,7 +208,7 @@ impl Session<'_> {
         let reply = match wire {
             Wire::Text(text) => self.text(&text).await,
             Wire::Binary(bytes) => self
-                .reject(Reason::Binary, bytes.len(), None, None)
+                .unread(Reason::Binary, bytes.len())
                 .await
                 .map(|()| None),
             Wire::Ping(_) => self.count(FrameKind::Ping),

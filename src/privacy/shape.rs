@@ -23,20 +23,24 @@ const DIGITS_MAX: usize = 20;
 /// The shape of a frame. `None` for what is no JSON, or too long.
 pub fn shape(frame: &str) -> Option<Vec<u8>> {
     let mut value: Value = serde_json::from_str(frame).ok()?;
-    if let Value::Object(envelope) = &mut value {
-        for (name, value) in envelope.iter_mut() {
-            match telling(name, value) {
-                Some(shown) => *value = shown,
-                None => star(value),
-            }
-        }
-        name_keys(envelope);
-    } else {
-        star(&mut value);
+    match &mut value {
+        Value::Object(frame) => envelope(frame),
+        other => star(other),
     }
     serde_json::to_vec(&value)
         .ok()
         .filter(|shape| shape.len() <= SHAPE_MAX)
+}
+
+/// Hides what an envelope, with the payload in it, could say of a person.
+pub(super) fn envelope(frame: &mut serde_json::Map<String, Value>) {
+    for (name, value) in frame.iter_mut() {
+        match telling(name, value) {
+            Some(shown) => *value = shown,
+            None => star(value),
+        }
+    }
+    name_keys(frame);
 }
 
 /// What a value of the envelope may show: what the frame is, and nothing of a person.
@@ -67,7 +71,8 @@ pub fn is_telling_name(name: &str) -> bool {
         || name.bytes().filter(u8::is_ascii_digit).count() > 3
 }
 
-fn star(value: &mut Value) {
+/// Hides every value, and every name that could tell something.
+pub(super) fn star(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.values_mut().for_each(star);

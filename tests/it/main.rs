@@ -2,6 +2,8 @@
 //! tests start what they need by tests/beds, and fail if they cannot: nothing is skipped.
 #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
 
+mod canary;
+mod capture;
 mod chaos_oracle;
 mod chaos_proxy;
 mod docs;
@@ -21,6 +23,7 @@ mod outage;
 mod policies;
 mod privacy;
 mod restart;
+mod simulator;
 mod sink_contract;
 mod smoke;
 mod support;

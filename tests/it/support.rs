@@ -15,6 +15,7 @@ pub(crate) mod proxy;
 pub(crate) mod raw_vendor;
 pub(crate) mod records;
 pub(crate) mod sealed;
+pub(crate) mod simulate;
 pub(crate) mod told;
 
 pub(crate) use bridge::eventually;

@@ -28,12 +28,15 @@ impl Session<'_> {
 
     pub(super) async fn text(&mut self, text: &str) -> Result<Option<Reply>, Failed> {
         if text.len() as u64 > self.config.max_frame_bytes.0 {
-            self.reject(Reason::Oversized, text.len(), None, None)
-                .await?;
+            self.unread(Reason::Oversized, text.len()).await?;
             return Ok(None);
         }
         let bytes = text.len().max(ROOM_MIN);
-        match (self.feed.read)(text) {
+        let frame = (self.feed.read)(text);
+        if let Some(capture) = &self.feed.capture {
+            capture.heard(self.last_frame, &self.connection, text, &frame);
+        }
+        match frame {
             Frame::Data(observation, unknown) => {
                 self.number(observation.sequence).await?;
                 self.count(FrameKind::Event)?;
@@ -96,7 +99,15 @@ impl Session<'_> {
         self.tell(Heard::Gap(gap)).await
     }
 
-    pub(super) async fn reject(
+    /// Sets a frame aside by its length alone.
+    pub(super) async fn unread(&mut self, reason: Reason, bytes: usize) -> Result<(), Failed> {
+        if let Some(capture) = &self.feed.capture {
+            capture.unread(self.last_frame, &self.connection, reason, bytes);
+        }
+        self.reject(reason, bytes, None, None).await
+    }
+
+    async fn reject(
         &mut self,
         reason: Reason,
         bytes: usize,

@@ -102,17 +102,24 @@ impl Bridge {
 
     /// Starts the program in a folder where it ran before, as an orchestrator would.
     pub(crate) fn spawn_again(folder: &Path, yaml: &str, variables: &[(&str, &str)]) -> Self {
+        Self::spawn_as(folder, yaml, variables, &[])
+    }
+
+    /// As [`spawn_again`](Self::spawn_again), with further arguments.
+    fn spawn_as(folder: &Path, yaml: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
         let path = folder.join("bridge.yaml");
         std::fs::write(&path, yaml).unwrap();
         let log = folder.join(format!("{}.log", super::unique("bridge")));
+        let output = std::fs::File::create(log.with_extension("out")).unwrap();
         let child = Command::new(program())
             .args(["run", "--config"])
             .arg(path)
+            .args(arguments)
             .envs(variables.iter().copied())
             // What it leaves behind by accident is found there.
             .current_dir(folder)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(output)
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
@@ -130,7 +137,19 @@ impl Bridge {
 
     /// As [`start`](Self::start), with these variables in its environment.
     pub(crate) fn start_with(folder: &Path, yaml: &str, variables: &[(&str, &str)]) -> Self {
-        let mut bridge = Self::spawn_with(folder, yaml, variables);
+        Self::start_as(folder, yaml, variables, &[])
+    }
+
+    /// As [`start_with`](Self::start_with), with further arguments.
+    pub(crate) fn start_as(
+        folder: &Path,
+        yaml: &str,
+        variables: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Self {
+        // A test that restarts the bridge has no minute to wait for the vendor.
+        std::fs::remove_file(folder.join("journal.db.budget")).unwrap_or_default();
+        let mut bridge = Self::spawn_as(folder, yaml, variables, arguments);
         let address = super::eventually("the admin port", || {
             if let Some(status) = bridge.child.try_wait().unwrap() {
                 panic!("the bridge has ended with {status}: {}", bridge.log());

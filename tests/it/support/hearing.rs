@@ -45,6 +45,7 @@ impl Hearing {
             deaf: watch::channel(None).0,
             renew: watch::channel(0).1,
             read: onboarding_bridge::normalise::frame,
+            capture: None,
             stop,
             clock: Timestamp::now,
         };
