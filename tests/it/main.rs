@@ -21,6 +21,7 @@ mod outage;
 mod policies;
 mod privacy;
 mod restart;
+mod rotation;
 mod sink_contract;
 mod smoke;
 mod support;
