@@ -81,7 +81,8 @@ pub struct FeedConfig {
     /// The share of the vendor's limits that this bridge may use.
     #[serde(default)]
     pub limits: LimitsConfig,
-    /// PEM file of certificate authorities to trust instead of the built-in public ones.
+    /// PEM file of certificate authorities to trust instead of the built-in public ones; read again at
+    /// each connect.
     pub ca_file: Option<PathBuf>,
     /// Allows plain `ws://` to another machine.
     #[serde(default)]
@@ -152,7 +153,8 @@ pub struct ReconcileConfig {
     /// A longer list, after decompression, is not read to its end.
     #[serde(default = "gibibytes::<4>")]
     pub max_bytes: Size,
-    /// PEM file of certificate authorities to trust instead of the built-in public ones.
+    /// PEM file of certificate authorities to trust instead of the built-in public ones; read again for
+    /// each list.
     pub ca_file: Option<PathBuf>,
     /// Allows plain `http://` to another machine.
     #[serde(default)]

@@ -15,6 +15,7 @@ mod batch;
 #[cfg(test)]
 mod model;
 mod notices;
+mod rotation;
 mod side;
 mod status;
 mod twins;
@@ -52,6 +53,8 @@ pub struct Pace {
     pub retry: (Duration, Duration),
     /// An operator's mending is noticed at the latest after this time.
     pub halted: Duration,
+    /// The files of a sink's secrets are looked at so often.
+    pub secrets: Duration,
 }
 
 impl Default for Pace {
@@ -60,6 +63,7 @@ impl Default for Pace {
             batch_records: 2048,
             retry: (Duration::from_millis(250), Duration::from_secs(10)),
             halted: Duration::from_secs(10),
+            secrets: Duration::from_secs(10),
         }
     }
 }
@@ -102,6 +106,7 @@ pub struct Deliver {
     done: BTreeSet<u64>,
     side: side::Side,
     herald: Option<notices::Herald>,
+    rotation: rotation::Rotation,
     /// Nothing beyond this position was ever handed over, by this process or one before it.
     handed: u64,
     twins: Twins,
@@ -181,7 +186,15 @@ impl Deliver {
             done: BTreeSet::new(),
             side: side::Side::new(journal),
             herald: None,
+            rotation: rotation::Rotation::none(),
         }
+    }
+
+    /// Takes up the sink's secrets when their files change.
+    #[must_use]
+    pub fn with_rotation(mut self, config: &SinkConfig) -> Self {
+        self.rotation = rotation::Rotation::of(config, self.start.pace.secrets);
+        self
     }
 
     /// Tells the sink's side channel too what the journal has to tell.
@@ -252,6 +265,8 @@ impl Deliver {
             () = sleep(wait) => false,
             // An operator asks for something: perhaps what is wrong was mended.
             () = self.side.asked() => false,
+            // Perhaps it was for want of these.
+            () = self.rotation.due() => false,
             () = self.stop.now() => true,
             _ = self.last.wait_for(Option::is_some), if halted => true,
         }
@@ -280,6 +295,7 @@ impl Deliver {
         self.rewound_before().await?;
         // A cursor is set back also where the destination is away: that is when it is asked for.
         self.rewind().await?;
+        self.note_secrets().await;
         let opened = timeout(OPEN_TIMEOUT, self.sink.open()).await;
         let destination = opened.map_err(|_| no_answer("open"))??;
         // From here on a crash may leave something under way: that must be durable first.

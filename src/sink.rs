@@ -155,6 +155,22 @@ pub fn create(config: &SinkConfig) -> Result<Box<dyn Sink>, SinkError> {
     })
 }
 
+/// Opens a sink of its own with the secrets as they are in their files now, and closes it: whether they
+/// are good. It publishes nothing, and disturbs no other sink of the same configuration.
+///
+/// # Errors
+/// As [`create`] and [`Sink::open`].
+pub async fn rehearse(config: &SinkConfig) -> Result<(), SinkError> {
+    let mut config = config.clone();
+    if let SinkConfig::Kafka(kafka) = &mut config {
+        // Under its transactional id it would shut out the one that works.
+        kafka.exactly_once = false;
+    }
+    let mut sink = create(&config)?;
+    sink.open().await?;
+    sink.close().await
+}
+
 /// Publishes notices of one channel, in order, to the topic, subject or file beside the sink's own;
 /// resolves when all of them are durable there. It connects by itself, for this once.
 ///

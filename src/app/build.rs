@@ -227,7 +227,8 @@ impl Parts<'_> {
             last,
             self.clock,
         )
-        .with_notices(config);
+        .with_notices(config)
+        .with_rotation(config);
         (deliver, status)
     }
 }
@@ -239,8 +240,14 @@ fn check_secrets(config: &Config) -> Result<(), AppError> {
             "the API key: {error}; make it readable for this user"
         ))
     })?;
-    feed::tls(config.feed.ca_file.as_deref())
-        .map_err(|error| AppError::Configuration(format!("`feed`: {error}")))?;
+    let authorities = [
+        ("feed", &config.feed.ca_file),
+        ("reconcile", &config.reconcile.ca_file),
+    ];
+    for (section, file) in authorities {
+        feed::tls(file.as_deref())
+            .map_err(|error| AppError::Configuration(format!("`{section}`: {error}")))?;
+    }
     Ok(())
 }
 

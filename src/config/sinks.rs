@@ -50,6 +50,25 @@ impl SinkConfig {
         }
     }
 
+    /// The files that hold this sink's secrets and certificates; each opening reads them anew.
+    pub fn secret_files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Kafka(kafka) => kafka.options.files(),
+            Self::Nats(nats) => {
+                let files = [
+                    &nats.credentials_file,
+                    &nats.token_file,
+                    &nats.password_file,
+                    &nats.ca_file,
+                    &nats.client_cert_file,
+                    &nats.client_key_file,
+                ];
+                files.into_iter().flatten().cloned().collect()
+            }
+            Self::File(_) => Vec::new(),
+        }
+    }
+
     /// How long the network gets to settle after an unclean end, before the sink asks what arrived.
     pub fn settle(&self) -> std::time::Duration {
         match self {
@@ -121,7 +140,18 @@ const SECRET_WORDS: [&str; 5] = [
     "oauthbearer.config",
 ];
 
+/// How the names of options end whose value is a file: the first is ours, the others librdkafka's own.
+const FILE_ENDS: [&str; 4] = ["_file", ".location", ".file", ".keytab"];
+
 impl KafkaOptions {
+    /// The files that the options name.
+    fn files(&self) -> Vec<PathBuf> {
+        let options = self.0.iter();
+        let named = options.filter(|(name, _)| FILE_ENDS.iter().any(|end| name.ends_with(end)));
+        let paths = named.filter_map(|(_, value)| value.as_str());
+        paths.map(PathBuf::from).collect()
+    }
+
     fn shown(&self) -> BTreeMap<&String, Value> {
         let secret = |name: &str| {
             !name.ends_with("_file") && SECRET_WORDS.iter().any(|word| name.contains(word))
@@ -217,4 +247,35 @@ const fn yes() -> bool {
 
 fn default_settle() -> Span {
     Span::seconds(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_file_of_a_sink_is_one_of_its_secrets() {
+        let schema = Value::from(schemars::schema_for!(NatsConfig));
+        let names = schema["properties"].as_object().unwrap().keys();
+        let files: Vec<_> = names.filter(|name| name.ends_with("_file")).collect();
+        assert_eq!(files.len(), 6);
+        let mut nats = serde_json::json!({"type": "nats", "name": "n", "url": "u", "stream": "S",
+            "subject_prefix": "p"});
+        for file in &files {
+            nats[file.as_str()] = format!("/{file}").into();
+        }
+        let nats: SinkConfig = serde_json::from_value(nats).unwrap();
+        let paths = |sink: &SinkConfig| -> std::collections::BTreeSet<_> {
+            sink.secret_files().into_iter().collect()
+        };
+        let wanted = files.iter().map(|file| PathBuf::from(format!("/{file}")));
+        assert_eq!(paths(&nats), wanted.collect());
+
+        let kafka = "{type: kafka, name: k, brokers: [b], topic: t, options: {linger.ms: 5,
+            sasl.password_file: /a, ssl.ca.location: /b, sasl.oauthbearer.assertion.file: /c,
+            sasl.kerberos.keytab: /d, sasl.username: u}}";
+        let kafka: SinkConfig = serde_norway::from_str(kafka).unwrap();
+        let wanted = ["/a", "/b", "/c", "/d"].map(PathBuf::from);
+        assert_eq!(paths(&kafka), wanted.into());
+    }
 }

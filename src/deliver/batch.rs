@@ -27,6 +27,7 @@ impl Deliver {
         if self.last.borrow().is_some_and(|last| self.cursor >= last) {
             return Err(Pause::Done);
         }
+        self.take_up_secrets().await?;
         self.beside().await?;
         if self.tail.committed() <= self.cursor {
             // Nothing is beyond the cursor, so nothing there is of interest any more.
@@ -38,6 +39,7 @@ impl Deliver {
             changed = self.last.changed() => {
                 return if changed.is_ok() { Ok(()) } else { Err(Pause::Now) };
             }
+            () = self.rotation.due() => return Ok(()),
             // Where events wait, letters take their turn after the next batch of them.
             () = self.side.due(), if self.side.is_idle() || self.tail.committed() <= self.cursor => {
                 return Ok(());

@@ -278,6 +278,7 @@ async fn deliver_all(journal: &Journal, world: &Arc<World>) {
             batch_records: 7,
             retry: (milli / 10, milli),
             halted: milli,
+            secrets: milli,
         },
     };
     let last = journal.handle.committed();

@@ -148,9 +148,7 @@ impl Herald {
             Ok(Err(error)) => match error.class {
                 ErrorClass::Record if notices.len() > 1 => self.one_by_one(&notices).await,
                 // The destination itself is not to be had: that is not about the side channel.
-                ErrorClass::Configuration if !self.status.is_delivering() => {
-                    Ok(self.later(&error.message))
-                }
+                ErrorClass::Configuration if !self.opens().await => Ok(self.later(&error.message)),
                 ErrorClass::Record | ErrorClass::Configuration => {
                     self.pass_over(channel, notices.len(), &error);
                     self.dealt_with(last).await
@@ -159,6 +157,13 @@ impl Herald {
             },
             Err(_) => Ok(self.later("no acknowledgement in time")),
         }
+    }
+
+    /// Whether the destination can be had at all, with the secrets that the notices have too: a
+    /// connection that works may be older than those.
+    async fn opens(&self) -> bool {
+        let trial = timeout(TIMEOUT, sink::rehearse(&self.config));
+        self.status.is_delivering() && matches!(trial.await, Ok(Ok(())))
     }
 
     /// One of them can never be published there: the others must not go with it.

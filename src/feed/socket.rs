@@ -81,14 +81,16 @@ async fn stream(config: &FeedConfig, uri: &Uri) -> Result<MaybeTlsStream<TcpStre
     let host = uri.host().unwrap_or_default();
     let host = host.trim_matches(['[', ']']).to_owned();
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    // Before the vendor hears of us: a file that is just being changed costs no connection.
+    let tls = secure.then(|| tls(config.ca_file.as_deref())).transpose();
+    let tls = tls.map_err(|error| unreachable(config, &error))?;
     let tcp = TcpStream::connect((host.as_str(), port)).await;
     let tcp = tcp.map_err(|error| unreachable(config, &error))?;
     tcp.set_nodelay(true)
         .map_err(|error| unreachable(config, &error))?;
-    if !secure {
+    let Some(tls) = tls else {
         return Ok(MaybeTlsStream::Plain(tcp));
-    }
-    let tls = tls(config.ca_file.as_deref()).map_err(|error| unreachable(config, &error))?;
+    };
     let name = ServerName::try_from(host).map_err(|error| unreachable(config, &error))?;
     match TlsConnector::from(tls).connect(name, tcp).await {
         Ok(stream) => Ok(MaybeTlsStream::Rustls(stream)),

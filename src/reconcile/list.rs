@@ -149,6 +149,9 @@ fn agent(config: &ReconcileConfig) -> Result<Agent, String> {
                     certificates.push(certificate);
                 }
             }
+            if certificates.is_empty() {
+                return Err(wrong(&"there is no certificate in it"));
+            }
             RootCerts::new_with_certs(&certificates)
         }
     };

@@ -2,7 +2,7 @@
 //
 //   java -cp "$KAFKA_CLASSPATH" tests/beds/Rights.java BOOTSTRAP grant|revoke USER RESOURCE OPERATION...
 //
-// RESOURCE is topic:NAME, group:NAME or cluster; OPERATION a name of org.apache.kafka.common.acl, such
+// RESOURCE is topic:NAME, group:NAME, transactional:ID or cluster; OPERATION a name of org.apache.kafka.common.acl, such
 // as WRITE. Returns when every broker's answer is in; a broker acts on it a moment later. `revoke`
 // removes exactly what `grant` gave. It changes nothing else, and exits with 1 and a message on failure.
 
@@ -47,6 +47,8 @@ public class Rights {
         return switch (parts[0]) {
             case "topic" -> new ResourcePattern(ResourceType.TOPIC, parts[1], PatternType.LITERAL);
             case "group" -> new ResourcePattern(ResourceType.GROUP, parts[1], PatternType.LITERAL);
+            case "transactional" ->
+                new ResourcePattern(ResourceType.TRANSACTIONAL_ID, parts[1], PatternType.LITERAL);
             case "cluster" -> new ResourcePattern(ResourceType.CLUSTER, "kafka-cluster", PatternType.LITERAL);
             default -> throw new IllegalArgumentException(name);
         };

@@ -104,6 +104,7 @@ fn every_test_that_a_document_names_exists() {
         "docs/guarantees.md",
         "docs/privacy.md",
         "docs/protocol.md",
+        "docs/rotation.md",
         "docs/simulator.md",
     ] {
         let content = read(document);

@@ -24,6 +24,7 @@ mod policies;
 mod privacy;
 mod restart;
 mod simulator;
+mod rotation;
 mod sink_contract;
 mod smoke;
 mod support;

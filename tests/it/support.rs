@@ -2,6 +2,7 @@
 
 pub(crate) mod beds;
 pub(crate) mod bridge;
+pub(crate) mod certificates;
 pub(crate) mod course;
 pub(crate) mod disk;
 pub(crate) mod hearing;
@@ -9,6 +10,7 @@ pub(crate) mod journals;
 pub(crate) mod kafka_admin;
 pub(crate) mod line;
 pub(crate) mod list_server;
+pub(crate) mod mounted;
 pub(crate) mod oracle;
 pub(crate) mod patient;
 pub(crate) mod proxy;
@@ -16,6 +18,7 @@ pub(crate) mod raw_vendor;
 pub(crate) mod records;
 pub(crate) mod sealed;
 pub(crate) mod simulate;
+pub(crate) mod tls_front;
 pub(crate) mod told;
 
 pub(crate) use bridge::eventually;

@@ -171,7 +171,10 @@ fn resolve(config: &KafkaConfig) -> Result<BTreeMap<String, String>, SinkError> 
 fn read(name: &str, path: &str) -> Result<String, SinkError> {
     let text = std::fs::read_to_string(Path::new(path))
         .map_err(|error| wrong(name, &format!("{path} cannot be read: {error}")))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(wrong(name, &format!("{path} is empty"))),
+        text => Ok(text.to_owned()),
+    }
 }
 
 /// Lets librdkafka look at every option, without connecting.

@@ -20,6 +20,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Our pings; two without answer end the connection, so a dead peer is noticed in half a minute.
 const PING_INTERVAL: Duration = Duration::from_secs(12);
 
+/// A lost connection is tried again by the client itself so often, which takes half a minute: a client
+/// that was given up, or whose secrets are good for nothing any more, would go on for ever.
+const RECONNECTS_MAX: usize = 20;
+
 /// The longest wait for one acknowledgement or one answer; an election of leaders takes less.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -59,6 +63,7 @@ pub(super) fn options(config: &NatsConfig) -> Result<ConnectOptions, SinkError> 
         .name(format!("onboarding-bridge {}", config.name))
         .connection_timeout(CONNECT_TIMEOUT)
         .ping_interval(PING_INTERVAL)
+        .max_reconnects(RECONNECTS_MAX)
         .request_timeout(Some(ANSWER_TIMEOUT));
     if let Some(path) = &config.credentials_file {
         // The client library wants the line end after the last line.

@@ -17,7 +17,7 @@ An environment variable `BRIDGE__SECTION__KEY` overrides a value of the file: `B
 
 A *span* is written with its unit: `250ms`, `15s`, `6h`.
 A *size* is a number of bytes, or a number with a unit: `64KiB`, `1MiB`, `8GiB`.
-A key of a file that holds a secret ends in `_file`.
+A key of a file that holds a secret ends in `_file`; [rotation.md](rotation.md) says when a change of it takes effect.
 ";
 
 /// The sections in the order of the flow: heading, definition, title of the definition.

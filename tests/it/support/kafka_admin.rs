@@ -1,4 +1,4 @@
-//! What a Kafka operator does: topics with placed replicas, their end, and rights.
+//! What a Kafka operator does: topics with placed replicas, their end, rights, and passwords.
 
 use std::process::Command;
 use std::time::Duration;
@@ -92,7 +92,7 @@ pub(crate) async fn leaders(brokers: &str, topic: &str) -> Option<Vec<i32>> {
     tokio::task::spawn_blocking(ask).await.unwrap()
 }
 
-/// Grants a user operations on a resource (`topic:NAME`, `group:NAME`, `cluster`).
+/// Grants a user operations on a resource (`topic:NAME`, `group:NAME`, `transactional:ID`, `cluster`).
 pub(crate) fn grant(brokers: &str, user: &str, resource: &str, operations: &[&str]) {
     rights(brokers, "grant", user, resource, operations);
 }
@@ -102,13 +102,22 @@ pub(crate) fn revoke(brokers: &str, user: &str, resource: &str, operations: &[&s
     rights(brokers, "revoke", user, resource, operations);
 }
 
+/// Sets the password of a user who logs in by SCRAM.
+pub(crate) fn set_password(brokers: &str, user: &str, password: &str) {
+    java("Scram.java", &[brokers, user, password]);
+}
+
 fn rights(brokers: &str, what: &str, user: &str, resource: &str, operations: &[&str]) {
+    let who = [brokers, what, user, resource];
+    java("Rights.java", &[&who, operations].concat());
+}
+
+fn java(program: &str, arguments: &[&str]) {
     let output = Command::new("java")
         .arg("-cp")
         .arg(beds::kafka_classpath())
-        .arg(beds::path("Rights.java"))
-        .args([brokers, what, user, resource])
-        .args(operations)
+        .arg(beds::path(program))
+        .args(arguments)
         .output()
         .unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
