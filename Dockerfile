@@ -7,10 +7,11 @@ WORKDIR /build
 
 # The dependencies first, with an empty program: this layer is built again only when they change.
 # Cargo wants every target that Cargo.toml names to be there, also those that are not built here.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src fuzz tests/chaos \
+RUN mkdir -p src benches fuzz tests/chaos \
     && echo 'fn main() {}' > src/main.rs \
-    && touch src/lib.rs fuzz/fuzz.rs tests/chaos/main.rs \
+    && touch src/lib.rs benches/journal.rs fuzz/fuzz.rs tests/chaos/main.rs \
     && cargo build --release --locked --bin onboarding-bridge --lib \
     && rm -r src
 

@@ -46,7 +46,7 @@ clean: ## remove what was built; the tools in .cache/ stay
 
 ## Checks, cheapest first
 
-.PHONY: test lint unit it fuzz bench-list chaos-short chaos
+.PHONY: test lint unit it fuzz bench-list bench-journal chaos-short chaos
 test: lint compose-check unit fuzz it chaos-short ## everything that must pass before a change lands
 	@echo 'make test: all passed'
 
@@ -88,6 +88,9 @@ fuzz: ## feed each reader with made-up input, always the same, or other for FUZZ
 bench-list: ## time and memory of comparing a list of LIST_USERS (1,000,000) (docs/reconcile.md)
 	CARGO_PROFILE_DEV_OPT_LEVEL=2 ONBOARDING_BRIDGE_LIST_USERS=$(LIST_USERS) cargo test --locked --target-dir target/bench \
 	  --test it feed::million -- --nocapture --test-threads 1
+
+bench-journal: ## what encryption at rest costs (docs/journal.md)
+	CARGO_PROFILE_DEV_OPT_LEVEL=2 cargo bench --profile dev --locked --target-dir target/bench --bench journal
 
 chaos-short: ## faults of every kind for some minutes, and an oracle (docs/chaos.md)
 	cargo test --locked --test chaos -- --seed 1

@@ -38,6 +38,10 @@ use silence::Silence;
 /// Names of unknown fields that are said aloud, once each; further ones are only counted.
 const UNKNOWN_NAMES_MAX: usize = 100;
 
+/// So many events of a list may wait to be committed before more of it is taken. Thus a long list takes
+/// little memory, and an event of the feed does not wait behind thousands of it.
+const LISTED_AHEAD: u64 = 1024;
+
 /// So often is looked for what is due by the clock.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -138,17 +142,20 @@ impl Ingest {
         self.started().await?;
         let stop = self.stop.clone();
         let mut beside = self.journal.beside();
+        let mut committed = self.journal.committing();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let work = async {
             loop {
+                let takes_lists = self.lists.take_more();
+                let wanted = self.lists.appended.saturating_sub(LISTED_AHEAD);
                 tokio::select! {
                     () = changed(&mut beside) => self.frames_asked_for()?,
                     next = heard.recv() => match next {
                         Some(next) => self.heard(next).await?,
                         None => return Ok(()),
                     },
-                    Some(next) = listed.recv(), if self.lists.take_more() => {
+                    Some(next) = next_listed(&mut listed, &mut committed, wanted), if takes_lists => {
                         self.listed(next).await?;
                     }
                     () = self.lists.turn_is_due() => self.turn().await?,
@@ -309,4 +316,16 @@ async fn changed(beside: &mut watch::Receiver<Beside>) {
     if beside.changed().await.is_err() {
         std::future::pending().await
     }
+}
+
+/// What comes next of a list, once this position is committed.
+async fn next_listed(
+    listed: &mut mpsc::Receiver<Listed>,
+    committed: &mut watch::Receiver<u64>,
+    wanted: u64,
+) -> Option<Listed> {
+    // A writer that is gone reports itself.
+    let is_here = committed.wait_for(|committed| *committed >= wanted).await;
+    is_here.map(drop).unwrap_or_default();
+    listed.recv().await
 }

@@ -36,6 +36,8 @@ pub(super) struct Lists {
     asked_again: bool,
     /// Events of lists that healed nothing: the windows that a later one heals count them too.
     pub(super) carried: u64,
+    /// Position of the last event that only a list told of.
+    pub(super) appended: u64,
     pub(super) reports: Reports,
 }
 
@@ -103,6 +105,7 @@ impl Lists {
             again: None,
             asked_again: false,
             carried: 0,
+            appended: 0,
             reports,
         })
     }
@@ -267,6 +270,7 @@ impl Ingest {
         let before = self.appender.position();
         self.append(event, key, user, state, None).await?;
         let position = self.appender.position();
+        self.lists.appended = position;
         let Some(listing) = &mut self.lists.current else {
             return Ok(());
         };

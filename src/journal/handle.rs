@@ -77,6 +77,11 @@ impl Handle {
         *self.committed.borrow()
     }
 
+    /// As [`Self::committed`], and when that changes.
+    pub fn committing(&self) -> watch::Receiver<u64> {
+        self.committed.clone()
+    }
+
     /// Why the journal takes no events at this moment, and when that changes.
     pub fn blocked(&self) -> watch::Receiver<Option<Blocked>> {
         self.blocked.clone()

@@ -10,7 +10,7 @@ use super::{Handle, JournalError, QUEUE, Reader, writer::COMMIT_RECORDS_MAX};
 use crate::state::{UserKey, UserState};
 
 /// Users in one of the two generations of the cache.
-const GENERATION: usize = 16 * 1024;
+const GENERATION: usize = 8 * 1024;
 
 const _: () = assert!(GENERATION > QUEUE + COMMIT_RECORDS_MAX);
 
