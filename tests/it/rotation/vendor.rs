@@ -6,10 +6,10 @@ use std::time::Duration;
 use futures_util::{FutureExt, SinkExt};
 use onboarding_bridge::feed::{Heard, LostReason};
 use onboarding_bridge::simulator::{EXAMPLE_KEY, Options, Simulator};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::bridge::{Bridge, config, eventually, file_sink};
+use crate::support::bridge::{Bridge, PATIENCE, config, eventually, file_sink};
 use crate::support::certificates::Authority;
 use crate::support::hearing::Hearing;
 use crate::support::mounted::Mounted;
@@ -56,9 +56,8 @@ async fn the_authorities_for_feed_and_list_are_read_anew_each_time() {
     secrets.swap(&[("ca.pem", &second.pem)]);
     let subscribes = control.stats().subscribes;
     control.close(1001).await;
-    control
-        .wait_for(|stats| stats.subscribes > subscribes)
-        .await;
+    let again = control.wait_for(|stats| stats.subscribes > subscribes);
+    timeout(PATIENCE, again).await.unwrap();
     listed(2.0);
     assert_eq!(lost(), 0.0);
 
@@ -82,9 +81,8 @@ async fn the_authorities_for_feed_and_list_are_read_anew_each_time() {
     // Both authorities, as while the vendor changes from one to the other.
     secrets.swap(&[("ca.pem", &(second.pem.clone() + &first.pem))]);
     let subscribes = control.stats().subscribes;
-    control
-        .wait_for(|stats| stats.subscribes > subscribes)
-        .await;
+    let again = control.wait_for(|stats| stats.subscribes > subscribes);
+    timeout(PATIENCE, again).await.unwrap();
     listed(3.0);
     control.step(3).await;
     bridge.wait_delivered();
