@@ -155,18 +155,23 @@ pub fn create(config: &SinkConfig) -> Result<Box<dyn Sink>, SinkError> {
     })
 }
 
+/// The same destination for one who opens it beside a bridge that works, only to see whether that goes:
+/// under its transactional id he would shut it out.
+pub fn beside(config: &SinkConfig) -> SinkConfig {
+    let mut config = config.clone();
+    if let SinkConfig::Kafka(kafka) = &mut config {
+        kafka.exactly_once = false;
+    }
+    config
+}
+
 /// Opens a sink of its own with the secrets as they are in their files now, and closes it: whether they
 /// are good. It publishes nothing, and disturbs no other sink of the same configuration.
 ///
 /// # Errors
 /// As [`create`] and [`Sink::open`].
 pub async fn rehearse(config: &SinkConfig) -> Result<(), SinkError> {
-    let mut config = config.clone();
-    if let SinkConfig::Kafka(kafka) = &mut config {
-        // Under its transactional id it would shut out the one that works.
-        kafka.exactly_once = false;
-    }
-    let mut sink = create(&config)?;
+    let mut sink = create(&beside(config))?;
     sink.open().await?;
     sink.close().await
 }

@@ -234,7 +234,7 @@ async fn vendor_list(config: &Config, budget: &Budget) -> Finding {
 
 async fn destination(config: &SinkConfig) -> Finding {
     let name = format!("sink {}", config.name());
-    let mut sink = match sink::create(config) {
+    let mut sink = match sink::create(&sink::beside(config)) {
         Ok(sink) => sink,
         Err(error) => return Finding::bad(name, error.message, 64),
     };

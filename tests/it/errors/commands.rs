@@ -2,17 +2,39 @@
 
 use std::collections::BTreeSet;
 
+use onboarding_bridge::config::SinkConfig;
 use onboarding_bridge::simulator::{EXAMPLE_KEY, Options, Simulator};
+use onboarding_bridge::sink;
 use onboarding_bridge::sink::kafka::tail::ensure_topic;
 use onboarding_bridge::sink::nats::tail::ensure_stream;
 use serde_json::Value;
 
 use super::{CANARY, changed};
 use crate::support::bridge::{command, command_with, config, file_sink, kafka_sink, nats_sink};
+use crate::support::records::records;
 use crate::support::{beds, unique};
 
 /// The example of the design, whole.
 const EXAMPLE: &str = include_str!("../../data/bridge.yaml");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_beside_a_working_bridge_does_not_shut_out_its_transactions() {
+    let simulator = Simulator::start(Options::for_tests()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let topic = unique("check-beside");
+    ensure_topic(beds::kafka(), &topic, 1).await.unwrap();
+    let entry =
+        kafka_sink("kafka", beds::kafka(), &topic).replacen('}', ", exactly_once: true}", 1);
+    let parsed: SinkConfig = serde_norway::from_str(entry.trim_start_matches("  - ")).unwrap();
+    let mut working = sink::create(&parsed).unwrap();
+    working.open().await.unwrap();
+    working.publish(&records(10, 2)).await.unwrap();
+    let path = folder.path().join("bridge.yaml");
+    std::fs::write(&path, config(&simulator, folder.path(), "", &entry)).unwrap();
+    let (code, output, said) = command(&["check", "--config", path.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{output}{said}");
+    working.publish(&records(10, 2)).await.unwrap();
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_of_a_whole_line_says_ready_to_people_and_to_machines() {
