@@ -191,6 +191,23 @@ async fn delivered_records_are_pruned_after_the_retention_and_others_never() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_before_is_durable_when_a_sync_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = open(&config(&folder), &["a"]);
+    // More than one commit takes.
+    let count = u64::try_from(QUEUE).unwrap();
+    for round in 1..=10 {
+        for _ in 0..count {
+            let entry = entry(&mut journal, 1, "x");
+            journal.appender.append(entry).await.unwrap();
+        }
+        journal.handle.sync().await.unwrap();
+        assert_eq!(journal.handle.committed(), round * count);
+    }
+    close(journal).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_returns_after_its_records_were_pruned_goes_on_with_what_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let config = JournalConfig {

@@ -180,10 +180,14 @@ impl Writer {
         let (mut work, mut asked) = (Work::default(), Vec::new());
         let (mut appends_open, mut controls_open) = (true, true);
         let (mut ending, mut ending_open) = (self.ending.clone(), true);
+        // Events that were given before what is asked, and that no commit has taken yet.
+        let mut behind = 0;
         while appends_open || controls_open {
             let (due, closing) = (self.due(), self.is_closing());
             let takes = self.blocked.is_none() || closing;
             let asks = takes || self.blocked == Some(Blocked::Full) || !work.is_bulky();
+            let asks = asks && behind == 0;
+            let had = work.entries.len();
             tokio::select! {
                 biased;
                 changed = ending.changed(), if ending_open => ending_open = changed.is_ok(),
@@ -203,12 +207,20 @@ impl Writer {
                 self.measure_letters()?;
                 self.remains.foreign();
             }
-            // What an asker gave to the queue of events before it asked is part of its commit.
+            let is_asked = behind == 0 && !asked.is_empty();
             while self.blocked.is_none() && work.entries.len() < COMMIT_RECORDS_MAX {
                 let Ok(entry) = appends.try_recv() else { break };
                 work.entries.push(entry);
             }
-            self.sort(asked.drain(..), &mut work);
+            // What an asker gave to the queue of events before it asked is durable before the answer.
+            behind = match is_asked {
+                true => appends.len(),
+                false => behind.saturating_sub(work.entries.len() - had),
+            };
+            if behind == 0 || self.blocked.is_some() {
+                behind = 0;
+                self.sort(asked.drain(..), &mut work);
+            }
             if self.is_closing() {
                 // Both still give what is in them.
                 appends.close();
