@@ -5,13 +5,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use onboarding_bridge::config::{JournalConfig, Size, Span, WhenFull};
 use onboarding_bridge::event::{EventId, EventType, Origin, Record, Timestamp};
 use onboarding_bridge::journal::{Entry, Journal};
 use onboarding_bridge::metrics::Metrics;
 use onboarding_bridge::state::UserState;
+use tokio::time::Instant;
 
 const ROUNDS: usize = 5;
 const RECORDS: u64 = 50_000;

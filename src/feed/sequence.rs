@@ -13,6 +13,10 @@ pub const REORDER_WAIT: Duration = Duration::from_secs(2);
 /// A gap counts at most this much: beyond it a number was absurd.
 const MISSING_MAX: u64 = i64::MAX as u64;
 
+/// So many runs of numbers are awaited at most: beyond it a number was absurd, and what comes after it
+/// splits what seems to be missing again and again.
+const AWAITED_MAX: usize = 64;
+
 /// So many numbers below the highest in a row mean that the vendor counts anew.
 const COUNTS_ANEW: u32 = 32;
 
@@ -76,6 +80,7 @@ impl Tracker {
                 observed.regression = !self.arrived(sequence);
                 self.backwards += u32::from(observed.regression);
                 if self.backwards <= COUNTS_ANEW {
+                    observed.gaps.extend(self.too_many());
                     return observed;
                 }
                 observed.gaps = self.end();
@@ -95,6 +100,7 @@ impl Tracker {
         let window = self.window;
         let given_up = self.give_up(|awaited| sequence.saturating_sub(awaited.last) > window);
         observed.gaps.extend(given_up);
+        observed.gaps.extend(self.too_many());
         observed
     }
 
@@ -134,6 +140,18 @@ impl Tracker {
             .filter(|left| left.first <= left.last);
         self.awaited.extend(left);
         true
+    }
+
+    /// All that is awaited as one gap, if it is too much.
+    fn too_many(&mut self) -> Option<Gap> {
+        if self.awaited.len() <= AWAITED_MAX {
+            return None;
+        }
+        self.end().into_iter().reduce(|all, gap| Gap {
+            missing: all.missing.saturating_add(gap.missing).min(MISSING_MAX),
+            from: all.from.min(gap.from),
+            to: all.to.max(gap.to),
+        })
     }
 
     fn give_up(&mut self, lost: impl Fn(&Awaited) -> bool) -> Vec<Gap> {
@@ -189,6 +207,29 @@ mod tests {
     fn each_run_of_missing_numbers_is_one_gap() {
         assert_eq!(figures(8, &[1, 4, 7, 10]), (3, 6, 0));
         assert_eq!(figures(0, &[1, 4, 5, 8]), (2, 4, 0));
+    }
+
+    #[test]
+    fn after_an_absurd_number_the_others_do_not_make_gaps_without_end() {
+        let far = 1_000_000_000_000;
+        let mut numbers = vec![1000, far];
+        numbers.extend((1002..60_000).step_by(2));
+        let mut tracker = Tracker::new(8);
+        let mut gaps = 0;
+        for number in numbers {
+            gaps += tracker.observe(number, at(0)).gaps.len();
+            assert!(tracker.awaited.len() <= AWAITED_MAX);
+        }
+        // The vendor counts anew, and from there each number that is jumped over is one.
+        assert!(gaps < 29_500, "{gaps}");
+        let mut tracker = Tracker::new(u32::MAX);
+        let mut found = Vec::new();
+        for number in 0..1000 {
+            found.extend(tracker.observe(2 * number, at(0)).gaps);
+        }
+        found.extend(tracker.end());
+        assert_eq!(found.iter().map(|gap| gap.missing).sum::<u64>(), 999);
+        assert!(found.len() < 100, "{}", found.len());
     }
 
     #[test]

@@ -10,6 +10,10 @@ use super::listing::Listing;
 use crate::journal::{JournalError, WindowChange};
 use crate::reconcile::{LastList, Outcome};
 
+/// Why a list decides nothing in which all could be compared.
+const EARLY: &str =
+    "the feed was deaf shortly before it was asked for (reconcile.read_after_write)";
+
 impl Ingest {
     /// The list is over, and this is what it was worth.
     pub(super) async fn ends(
@@ -19,9 +23,11 @@ impl Ingest {
     ) -> Result<(), JournalError> {
         let listing = self.lists.current.take();
         let undecided = listing.as_ref().map_or(0, |listing| listing.undecided);
-        let outcome = match outcome {
-            Outcome::Success if undecided > 0 => Outcome::Undecided,
-            outcome => outcome,
+        let is_early = listing.as_ref().is_some_and(|listing| listing.is_early);
+        let (outcome, why) = match outcome {
+            Outcome::Success if undecided > 0 => (Outcome::Undecided, why),
+            Outcome::Success if is_early => (Outcome::Undecided, Some(EARLY.to_owned())),
+            outcome => (outcome, why),
         };
         self.say(listing.as_ref(), outcome, why);
         let Some(listing) = listing else {
@@ -33,7 +39,7 @@ impl Ingest {
             // What such a list does not tell is not repaired.
             Outcome::Refused | Outcome::Failed => return Ok(()),
         }
-        let again = undecided > 0 || (listing.doubts > 0 && !listing.is_another);
+        let again = undecided > 0 || is_early || (listing.doubts > 0 && !listing.is_another);
         let at = listing.begun + self.lists.read_after_write();
         self.lists.again = again.then_some(at);
         if self.lists.first.take().is_some() {

@@ -31,6 +31,8 @@ pub(super) struct Lists {
     doubled: Doubled,
     /// States up to this position were heard before the feed was last deaf.
     deaf_until: u64,
+    /// When that ended.
+    deaf_ended: Option<Instant>,
     /// When another list is to be asked for, and whether the next one was asked for so.
     pub(super) again: Option<Instant>,
     asked_again: bool,
@@ -56,6 +58,8 @@ pub(super) struct Listing {
     pub(super) is_another: bool,
     /// Nothing is being missed, as far as is known.
     pub(super) is_clear: bool,
+    /// It was asked for so soon after the feed was deaf that it may be of before: then it heals nothing.
+    pub(super) is_early: bool,
     pub(super) differences: u64,
     /// Users for whom the list may be behind the feed.
     pub(super) doubts: u64,
@@ -102,6 +106,7 @@ impl Lists {
             marks: Marks::new(span, before),
             doubled: Doubled::default(),
             deaf_until: appender.position(),
+            deaf_ended: None,
             again: None,
             asked_again: false,
             carried: 0,
@@ -116,8 +121,9 @@ impl Lists {
     }
 
     /// What was told up to this position is of before the feed was deaf.
-    pub(super) const fn deafness_ends(&mut self, position: u64) {
+    pub(super) fn deafness_ends(&mut self, position: u64) {
         self.deaf_until = position;
+        self.deaf_ended = Some(Instant::now());
     }
 
     /// A blind window opens: what the current list misses is explained by it.
@@ -184,6 +190,7 @@ impl Ingest {
         self.silence.begins();
         let is_clear = self.hears();
         let lists = &mut self.lists;
+        let since_deaf = lists.deaf_ended.map(|ended| begun.duration_since(ended));
         lists.current = Some(Listing {
             asked,
             begun,
@@ -192,6 +199,7 @@ impl Ingest {
             deaf_until: lists.deaf_until,
             is_another: std::mem::take(&mut lists.asked_again),
             is_clear,
+            is_early: since_deaf.is_some_and(|since| since < lists.marks.span()),
             differences: 0,
             doubts: 0,
             undecided: 0,
@@ -307,7 +315,9 @@ impl Ingest {
             self.spoil_listing();
             return Ok(());
         };
-        state.position = self.appender.position();
+        // As of what the list overrules: a second entry of this user counts.
+        let position = self.lists.current.as_ref().map(|listing| listing.fresh);
+        state.position = position.unwrap_or_default();
         self.privacy.hide_state(&mut state);
         self.users.put(user, state.clone());
         place.send(Entry {

@@ -30,9 +30,7 @@ pub(super) fn bring_to(path: &Path, file: Opened, to: &Seal) -> Result<Opened, J
     };
     // What a killed process had left to do.
     wipe::file(&wipe::beside(path, ".before"), path).map_err(failed)?;
-    for ending in [".resealing", ".resealing-wal", ".resealing-shm"] {
-        std::fs::remove_file(wipe::beside(path, ending)).unwrap_or_default();
-    }
+    forget_half(path).map_err(failed)?;
     if file.seal == *to {
         return Ok(file);
     }
@@ -40,7 +38,11 @@ pub(super) fn bring_to(path: &Path, file: Opened, to: &Seal) -> Result<Opened, J
     let (from, started) = (name(&file.seal), tokio::time::Instant::now());
     tracing::info!(from, to = name(to), "the journal is sealed anew");
     let new = wipe::beside(path, ".resealing");
-    let rows = copy(&file, &new, to).map_err(|error| no_room(path, error))?;
+    let copied = copy(&file, &new, to);
+    let rows = copied.map_err(|error| match forget_half(path) {
+        Ok(()) => no_room(path, error),
+        Err(error) => failed(error),
+    })?;
     put_in_place(path, &new, file).map_err(|error| match error {
         Failed::Sql(error) => no_room(path, error),
         Failed::Io(error) => failed(error),
@@ -56,6 +58,14 @@ pub(super) fn bring_to(path: &Path, file: Opened, to: &Seal) -> Result<Opened, J
         connection: schema::open_or_create(path, to)?,
         seal: to.clone(),
     })
+}
+
+/// Removes a copy that was not finished, which may be in clear.
+fn forget_half(path: &Path) -> std::io::Result<()> {
+    for ending in [".resealing", ".resealing-wal", ".resealing-shm"] {
+        wipe::file(&wipe::beside(path, ending), path)?;
+    }
+    Ok(())
 }
 
 /// Nothing was changed yet.
@@ -96,7 +106,7 @@ fn copy(from: &Opened, new: &Path, to: &Seal) -> rusqlite::Result<u64> {
     }
     seal::say(&target, to)?;
     target.execute_batch("COMMIT")?;
-    target.close().map_err(|(_, error)| error)?;
+    wipe::close_whole(target)?;
     Ok(rows)
 }
 

@@ -21,7 +21,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::schema::Opened;
 use super::seal::{self, Keys, Place, Seal};
 use super::trouble::{self, Reaction};
-use super::wipe::{beside, sync_folder};
+use super::wipe::{beside, close_whole, sync_folder};
 use super::{JournalError, WindowChange, codec, schema};
 use crate::event::Timestamp;
 use crate::metrics::LOST_CORRUPT;
@@ -261,7 +261,7 @@ impl Salvage {
                  list is a first one, for which reconcile.first_start counts"
             );
         }
-        self.target.close().map_err(|(_, error)| error)?;
+        close_whole(self.target)?;
         Ok(Saved {
             lost,
             from: found.before_gap.unwrap_or(now),

@@ -66,6 +66,20 @@ pub(super) fn freed_pages(connection: &Connection) -> Result<(), JournalError> {
     Ok(())
 }
 
+/// Closes a file that is to take another's place. All of it must be in the file itself then: of what is
+/// left in a log beside it nothing would be found again, and a plain close tells of no failure to write.
+pub(super) fn close_whole(connection: Connection) -> rusqlite::Result<()> {
+    let left = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+    })?;
+    if left != (0, 0) {
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        let reason = "its log cannot be emptied".to_owned();
+        return Err(rusqlite::Error::SqliteFailure(busy, Some(reason)));
+    }
+    connection.close().map_err(|(_, error)| error)
+}
+
 /// Overwrites a file that another has taken the place of, and removes it. `current` is the other one:
 /// if both are the same file, only the name is removed.
 pub(super) fn file(path: &Path, current: &Path) -> io::Result<()> {
@@ -93,5 +107,28 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
         _ => File::open(".")?.sync_all(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_which_the_log_still_holds_a_part_is_not_closed_as_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new.db");
+        let file = Connection::open(&path).unwrap();
+        let begin = "PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)";
+        file.execute_batch(begin).unwrap();
+        let reader = Connection::open(&path).unwrap();
+        reader
+            .execute_batch("BEGIN; SELECT count(*) FROM t")
+            .unwrap();
+        file.execute_batch("INSERT INTO t VALUES (2)").unwrap();
+        assert!(close_whole(file).is_err());
+        drop(reader);
+        close_whole(Connection::open(&path).unwrap()).unwrap();
+        assert!(!beside(&path, "-wal").exists());
     }
 }

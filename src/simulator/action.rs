@@ -161,6 +161,9 @@ pub enum ActionError {
     Range(&'static str),
 }
 
+/// So many events or users one action is about at most: it holds the world for as long as it takes.
+const COUNT_MAX: u64 = 1_000_000;
+
 const fn one() -> u64 {
     1
 }
@@ -245,6 +248,15 @@ impl Control {
     /// # Errors
     /// [`ActionError`] when its arguments make no sense; then nothing was done.
     pub async fn perform(&self, action: Action) -> Result<u64, ActionError> {
+        if let Action::Step { n }
+        | Action::Odd { n, .. }
+        | Action::Gap { n }
+        | Action::Reorder { n }
+        | Action::ChangeSilently { n } = action
+            && n > COUNT_MAX
+        {
+            return Err(ActionError::Range("n: at most 1000000 at a time"));
+        }
         match action {
             Action::Step { n } => return Ok(self.step(n).await),
             Action::Event { user } => return known(user, self.send_event_for(user).await),

@@ -110,7 +110,8 @@ impl Stage {
         } = to;
         let config = json!({
             "feed": {"url": simulator.ws_url(), "api_key": EXAMPLE_KEY},
-            "reconcile": {"url": simulator.rest_url()},
+            // The simulated list is never behind.
+            "reconcile": {"url": simulator.rest_url(), "read_after_write": "0s"},
             "journal": {"path": folder.path().join("journal.db")},
             "admin": {"listen": "127.0.0.1:0"},
             "sinks": sinks,
