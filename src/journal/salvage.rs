@@ -116,7 +116,8 @@ fn checked(path: &Path, keys: &Keys) -> Result<Opened, JournalError> {
 
 fn unsaved(path: &Path, error: rusqlite::Error) -> JournalError {
     match trouble::meaning(&error) {
-        Reaction::Damaged | Reaction::NotOurs => JournalError::Format {
+        // SQL that is right for every journal, and wrong for this one: its list of tables is damaged.
+        Reaction::Damaged | Reaction::NotOurs | Reaction::Defect => JournalError::Format {
             path: path.to_owned(),
             reason: format!("nothing of it is readable ({error})"),
         },
@@ -137,12 +138,8 @@ fn source(path: &Path) -> rusqlite::Result<Connection> {
     // Its log stays beside it as it is.
     source.pragma_update(None, "wal_autocheckpoint", 0)?;
     source.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    // Without its list of tables nothing can be read; that a table is missing there is damage as well.
-    let found = source.prepare("SELECT position FROM records").map(drop);
-    found.map_err(|error| match trouble::meaning(&error) {
-        Reaction::Defect => trouble::damaged(error.to_string()),
-        _ => error,
-    })?;
+    // Without its list of tables nothing can be read.
+    source.prepare("SELECT position FROM records")?;
     Ok(source)
 }
 
