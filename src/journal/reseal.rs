@@ -88,12 +88,7 @@ fn no_room(path: &Path, error: rusqlite::Error) -> JournalError {
 
 /// Copies every table; the number of rows.
 fn copy(from: &Opened, new: &Path, to: &Seal) -> rusqlite::Result<u64> {
-    let target = match schema::open_or_create(new, to) {
-        Ok(target) => target,
-        Err(JournalError::Sql(error)) => return Err(error),
-        Err(error) => return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(error))),
-    };
-    target.pragma_update(None, "synchronous", "OFF")?;
+    let target = schema::create_beside(new, to)?;
     target.execute_batch("BEGIN; DELETE FROM meta")?;
     let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
     let tables: Vec<String> = target

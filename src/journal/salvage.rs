@@ -155,12 +155,7 @@ fn save(
     for ending in ["", "-wal", "-shm"] {
         std::fs::remove_file(beside(&saving, ending)).unwrap_or_default();
     }
-    let target = match schema::open_or_create(&saving, seal) {
-        Ok(target) => target,
-        Err(JournalError::Sql(error)) => return Err(error),
-        Err(error) => return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(error))),
-    };
-    target.pragma_update(None, "synchronous", "OFF")?;
+    let target = schema::create_beside(&saving, seal)?;
     let seal = seal.clone();
     let salvage = Salvage {
         source,

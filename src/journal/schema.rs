@@ -149,6 +149,16 @@ pub(super) fn open(path: &Path, keys: &Keys) -> Result<Opened, JournalError> {
     Ok(Opened { connection, seal })
 }
 
+/// A new file that is to take the place of another once it is whole: nothing of it is safe before.
+pub(super) fn create_beside(path: &Path, seal: &Seal) -> rusqlite::Result<Connection> {
+    let target = open_or_create(path, seal).map_err(|error| match error {
+        JournalError::Sql(error) => error,
+        error => rusqlite::Error::ToSqlConversionFailure(Box::new(error)),
+    })?;
+    target.pragma_update(None, "synchronous", "OFF")?;
+    Ok(target)
+}
+
 /// Opens the file for the writer; a new one is to be sealed so.
 pub(super) fn open_or_create(path: &Path, seal: &Seal) -> Result<Connection, JournalError> {
     let sqlite = rusqlite::version_number();
