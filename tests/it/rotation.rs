@@ -14,7 +14,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::support::bridge::{Bridge, eventually};
+use crate::support::certificates::{Authority, Issued};
 use crate::support::course::Course;
+use crate::support::mounted::Mounted;
 use crate::support::oracle::{self, Landed};
 
 /// From a change that the server knows already to the new connection: a look each 10 s, and a trial.
@@ -114,4 +116,44 @@ fn is_whole(course: &Course, what: &str, landed: &[Landed]) {
         sent.len()
     );
     oracle::has_the_journal(what, landed, &journal);
+}
+
+/// The files of one who trusts this authority and has this certificate.
+fn of<'a>(authority: &'a Authority, client: &'a Issued) -> [(&'static str, &'a str); 3] {
+    [
+        ("ca.pem", &authority.pem),
+        ("client.pem", &client.certificate),
+        ("client.key", &client.key),
+    ]
+}
+
+/// Gives the sink another certificate of its authority, and then, with its server, another authority;
+/// the certificate that it has at last.
+fn certificates_change(
+    bridge: &Bridge,
+    sink: &str,
+    secrets: &mut Mounted,
+    (first, second): (&Authority, &Authority),
+    serve_by_the_second: impl FnOnce(),
+) -> Issued {
+    publishes(bridge, sink, 500.0);
+
+    // The same authority: nothing but the client's own certificate.
+    secrets.swap(&of(first, &first.issue()));
+    let changed = Instant::now();
+    taken_up(bridge, sink, 1);
+    let what = format!("{sink}, another client certificate");
+    took(&what, changed, TAKEN_UP);
+    publishes(bridge, sink, 200.0);
+    is_undisturbed(bridge, sink);
+
+    // Another authority for both sides; the old ones are good for nothing any more.
+    let client = second.issue();
+    secrets.swap(&of(second, &client));
+    serve_by_the_second();
+    let restarted = Instant::now();
+    publishes(bridge, sink, 500.0);
+    let what = format!("{sink}, from a server with another authority to 500 records");
+    took(&what, restarted, AFTER_A_CUT);
+    client
 }

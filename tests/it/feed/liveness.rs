@@ -9,7 +9,9 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::hearing::Hearing;
-use crate::support::raw_vendor::{CONTINUED, Client, PING, RawVendor, TEXT, frame, message, write};
+use crate::support::raw_vendor::{
+    CONTINUED, Client, PING, RawVendor, TEXT, drip, frame, message, write,
+};
 
 /// By the default settings: `ping_interval` and `reply_timeout`.
 const BOUND: Duration = Duration::from_secs(25);
@@ -145,14 +147,7 @@ async fn a_frame_that_comes_byte_by_byte_without_end_ends_the_connection() {
     let (_vendor, mut client, mut hearing) = subscribed(QUICK).await;
     let started = Instant::now();
     let whole = frame(true, TEXT, &[b' '; 60_000]);
-    let dripping = async {
-        for byte in whole.chunks(1) {
-            if !write(&mut client, byte).await {
-                break;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
+    let dripping = drip(&mut client, &whole);
     let lost = tokio::select! {
         reason = hearing.lost() => reason,
         () = dripping => hearing.lost().await,

@@ -6,8 +6,8 @@ use onboarding_bridge::sink::kafka::tail::ensure_topic;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    AFTER_A_CUT, TAKEN_UP, end, errors, is_idle, is_undisturbed, is_whole, lines, options,
-    publishes, taken_up, took,
+    AFTER_A_CUT, TAKEN_UP, certificates_change, end, errors, is_idle, is_undisturbed, is_whole,
+    lines, of, options, publishes, taken_up, took,
 };
 use crate::support::beds::{self, OwnBed};
 use crate::support::bridge::{Bridge, eventually};
@@ -228,11 +228,7 @@ async fn the_authorities_and_the_client_certificate_of_kafka_are_changed_with_th
         &at("truststore", "clients.pem"),
     ]);
     let course = Course::with(options(200.0), &bed.direct, beds::nats()).await;
-    let mut secrets = Mounted::new(&[
-        ("ca.pem", &first.pem),
-        ("client.pem", &client.certificate),
-        ("client.key", &client.key),
-    ]);
+    let mut secrets = Mounted::new(&of(&first, &client));
     // The authorities by librdkafka's own option, the others by ours.
     let sink = format!(
         "  - {{name: kafka, type: kafka, brokers: ['{}'], topic: {}, control: false, options: {{\
@@ -247,37 +243,10 @@ async fn the_authorities_and_the_client_certificate_of_kafka_are_changed_with_th
     let bridge = course.start_with(&sink).await;
     is_idle(&bridge);
     course.control.resume();
-    publishes(&bridge, "kafka", 500.0);
-
-    // The same authority: nothing but the client's own certificate.
-    let client = first.issue();
-    secrets.swap(&[
-        ("ca.pem", &first.pem),
-        ("client.pem", &client.certificate),
-        ("client.key", &client.key),
-    ]);
-    let changed = Instant::now();
-    taken_up(&bridge, "kafka", 1);
-    took("Kafka, another client certificate", changed, TAKEN_UP);
-    publishes(&bridge, "kafka", 200.0);
-    is_undisturbed(&bridge, "kafka");
-
-    // Another authority for both sides; the old ones are good for nothing any more.
-    let client = second.issue();
-    secrets.swap(&[
-        ("ca.pem", &second.pem),
-        ("client.pem", &client.certificate),
-        ("client.key", &client.key),
-    ]);
-    serve_by(of_bed.path(), &second);
-    bed.restart();
-    let restarted = Instant::now();
-    publishes(&bridge, "kafka", 500.0);
-    took(
-        "Kafka, from a broker with another authority to 500 records",
-        restarted,
-        AFTER_A_CUT,
-    );
+    let client = certificates_change(&bridge, "kafka", &mut secrets, (&first, &second), || {
+        serve_by(of_bed.path(), &second);
+        bed.restart();
+    });
     end(&course, bridge, &[&client.key]);
     let landed = oracle::kafka(&bed.direct, &course.topic);
     is_whole(&course, "kafka", &landed);

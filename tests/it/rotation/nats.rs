@@ -3,8 +3,8 @@
 use tokio::time::Instant;
 
 use super::{
-    AFTER_A_CUT, TAKEN_UP, end, errors, is_idle, is_undisturbed, is_whole, lines, options,
-    publishes, taken_up, took,
+    AFTER_A_CUT, TAKEN_UP, certificates_change, end, errors, is_idle, is_undisturbed, is_whole,
+    lines, of, options, publishes, taken_up, took,
 };
 use crate::support::beds::{self, OwnBed};
 use crate::support::bridge::eventually;
@@ -144,11 +144,7 @@ async fn the_authorities_and_the_client_certificate_of_nats_are_changed_with_tho
     // The test itself comes without; the bridge, by `tls://`, never does.
     let bed = OwnBed::nats(&[&tls, "allow_non_tls=true"]);
     let course = Course::with(options(200.0), beds::kafka(), &bed.address).await;
-    let mut secrets = Mounted::new(&[
-        ("ca.pem", &first.pem),
-        ("client.pem", &client.certificate),
-        ("client.key", &client.key),
-    ]);
+    let mut secrets = Mounted::new(&of(&first, &client));
     let sink = format!(
         "  - {{name: nats, type: nats, url: '{}', stream: {}, subject_prefix: {}, control: false, \
          ca_file: '{}', client_cert_file: '{}', client_key_file: '{}'}}",
@@ -162,37 +158,10 @@ async fn the_authorities_and_the_client_certificate_of_nats_are_changed_with_tho
     let bridge = course.start_with(&sink).await;
     is_idle(&bridge);
     course.control.resume();
-    publishes(&bridge, "nats", 500.0);
-
-    // The same authority: nothing but the client's own certificate.
-    let client = first.issue();
-    secrets.swap(&[
-        ("ca.pem", &first.pem),
-        ("client.pem", &client.certificate),
-        ("client.key", &client.key),
-    ]);
-    let changed = Instant::now();
-    taken_up(&bridge, "nats", 1);
-    took("NATS, another client certificate", changed, TAKEN_UP);
-    publishes(&bridge, "nats", 200.0);
-    is_undisturbed(&bridge, "nats");
-
-    // Another authority for both sides; the old ones are good for nothing any more.
-    let client = second.issue();
-    secrets.swap(&[
-        ("ca.pem", &second.pem),
-        ("client.pem", &client.certificate),
-        ("client.key", &client.key),
-    ]);
-    serve_by(&second);
-    bed.restart();
-    let restarted = Instant::now();
-    publishes(&bridge, "nats", 500.0);
-    took(
-        "NATS, from a server with another authority to 500 records",
-        restarted,
-        AFTER_A_CUT,
-    );
+    let client = certificates_change(&bridge, "nats", &mut secrets, (&first, &second), || {
+        serve_by(&second);
+        bed.restart();
+    });
     end(&course, bridge, &[&client.key]);
     let landed = oracle::nats(&bed.address, &course.stream, &course.prefix).await;
     is_whole(&course, "nats", &landed);

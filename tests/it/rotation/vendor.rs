@@ -13,7 +13,7 @@ use crate::support::bridge::{Bridge, PATIENCE, config, eventually, file_sink};
 use crate::support::certificates::Authority;
 use crate::support::hearing::Hearing;
 use crate::support::mounted::Mounted;
-use crate::support::raw_vendor::{Client, RawVendor, TEXT, frame, message, write};
+use crate::support::raw_vendor::{Client, RawVendor, TEXT, drip, frame, message, write};
 use crate::support::tls_front::TlsFront;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,14 +128,7 @@ async fn a_frame_within_tls_that_never_ends_ends_the_connection() {
     let (_vendor, _front, mut client, mut hearing, _secrets) = subscribed().await;
     let started = Instant::now();
     let whole = frame(true, TEXT, &[b' '; 60_000]);
-    let dripping = async {
-        for byte in whole.chunks(1) {
-            if !write(&mut client, byte).await {
-                break;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
+    let dripping = drip(&mut client, &whole);
     let lost = tokio::select! {
         reason = hearing.lost() => reason,
         () = dripping => panic!("the whole frame was taken"),

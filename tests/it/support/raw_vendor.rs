@@ -8,7 +8,7 @@ use onboarding_bridge::event::FEED_NAME;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -134,6 +134,16 @@ pub(crate) fn frame(last: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
     }
     bytes.extend(payload);
     bytes
+}
+
+/// Writes one byte each 20 ms, until all are written or the client is gone.
+pub(crate) async fn drip(client: &mut Client, bytes: &[u8]) {
+    for byte in bytes.chunks(1) {
+        if !write(client, byte).await {
+            break;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Writes bytes below the WebSocket; false when the client is gone.
