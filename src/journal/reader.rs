@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::recent::{Found, Recent};
 use super::seal::{Place, Seal};
-use super::{JournalError, codec, event_type};
+use super::{JournalError, codec, event_type, trouble};
 use crate::event::{EventId, Record, Timestamp};
 use crate::state::{UserKey, UserState};
 
@@ -83,8 +83,11 @@ impl Reader {
         let mut statement = self.0.prepare_cached(sql)?;
         let mut rows = statement.query((after, to, count.min(READ_RECORDS_MAX)))?;
         let (mut records, mut left) = (Vec::new(), bytes);
+        let mut last = after;
         while let Some(row) = rows.next()? {
             let record = record(row, &self.1)?;
+            trouble::ascends(&last, &record.position)?;
+            last = record.position;
             if !records.is_empty() && record.size() > left {
                 break;
             }
@@ -120,9 +123,11 @@ impl Reader {
         let mut statement = self.0.prepare_cached(sql)?;
         let first: &[u8] = after.map_or(&[], |user| user.as_slice());
         let mut rows = statement.query((first, count))?;
-        let mut users = Vec::new();
+        let (mut users, mut last) = (Vec::new(), after.copied());
         while let Some(row) = rows.next()? {
             let user = row.get(0)?;
+            trouble::ascends(&last, &Some(user))?;
+            last = Some(user);
             let state = self.1.open(Place::UserState(&user), row.get_ref(2)?)?;
             if let Some(state) = codec::decode(&state) {
                 let key = self.1.open_text(Place::UserKey(&user), row.get_ref(1)?)?;

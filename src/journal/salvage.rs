@@ -102,6 +102,7 @@ pub(super) fn mark(mut lock: &File, error: &JournalError) {
 fn checked(path: &Path, keys: &Keys) -> Result<Opened, JournalError> {
     let opened = schema::open(path, keys)?;
     let connection = &opened.connection;
+    schema::check_tables(connection)?;
     let closed = schema::meta(connection, "closed")?;
     let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
     if closed != Some(1) && bytes <= CHECK_BYTES_MAX {

@@ -1,5 +1,6 @@
 //! The file: its lock, its tables, its version, and what it holds at the start.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -338,6 +339,31 @@ pub(super) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_row(sql, [], |row| row.get(0))
 }
 
+/// Whether each table has the columns that this version of the format gives it. SQLite takes a damaged list
+/// of tables at its word, so its errors would look like ours.
+pub(super) fn check_tables(connection: &Connection) -> rusqlite::Result<()> {
+    let model = Connection::open_in_memory()?;
+    model.execute_batch(&STEPS.concat())?;
+    let found = columns(connection)?;
+    match columns(&model)?.difference(&found).next() {
+        None => Ok(()),
+        Some((table, column, ..)) => Err(trouble::damaged(format!(
+            "the table {table} has lost its column {column}"
+        ))),
+    }
+}
+
+/// Table, name, type, whether it is never null, and its place in the key.
+type Column = (String, String, String, bool, u32);
+
+fn columns(connection: &Connection) -> rusqlite::Result<BTreeSet<Column>> {
+    let sql = "SELECT t.name, c.name, c.type, c.\"notnull\", c.pk
+        FROM sqlite_schema t JOIN pragma_table_info(t.name) c WHERE t.type = 'table'";
+    let mut statement = connection.prepare(sql)?;
+    let columns = statement.query_map([], |row| row.try_into())?;
+    columns.collect()
+}
+
 /// What SQLite's own check of the whole file finds; empty when it is sound. It takes as long as reading
 /// the file.
 pub(super) fn quick_check(connection: &Connection) -> rusqlite::Result<Vec<String>> {
@@ -426,6 +452,20 @@ mod tests {
         let sql = "SELECT count(*) FROM cursors";
         let cursors: u64 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
         assert_eq!(cursors, 0);
+    }
+
+    #[test]
+    fn a_table_that_has_lost_a_column_is_damage_and_not_a_defect() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let connection = open_or_create(&path, &Seal::default()).unwrap();
+        check_tables(&connection).unwrap();
+        connection
+            .execute_batch("ALTER TABLE cursors RENAME COLUMN clean TO cle_n")
+            .unwrap();
+        let error = check_tables(&connection).unwrap_err();
+        assert_eq!(trouble::meaning(&error), Reaction::Damaged);
+        assert!(error.to_string().contains("cursors"), "{error}");
     }
 
     #[test]

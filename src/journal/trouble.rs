@@ -88,6 +88,15 @@ pub(super) fn damaged(finding: String) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(code, Some(finding))
 }
 
+/// Whether a row of an ordered walk comes after the one before it. In a damaged file it may not; a walk that
+/// asks for what comes after its last row would never end.
+pub(super) fn ascends<K: PartialOrd>(before: &K, next: &K) -> rusqlite::Result<()> {
+    if next > before {
+        return Ok(());
+    }
+    Err(damaged("a table is not in the order of its key".to_owned()))
+}
+
 /// What an error means by itself.
 pub(super) const fn meaning(error: &rusqlite::Error) -> Reaction {
     use rusqlite::Error as E;

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 
 use super::seal::{self, Keys, Place, Seal};
-use super::{JournalError, Reader, codec, schema};
+use super::{JournalError, Reader, codec, schema, trouble};
 use crate::config::JournalConfig;
 use crate::event::EventId;
 use crate::state::UserKey;
@@ -184,9 +184,12 @@ fn users(connection: &Connection, seal: &Seal, report: &mut VerifyReport) -> rus
         let page: Vec<(Vec<u8>, Option<Vec<u8>>)> = statement
             .query_map((&after, PAGE), row)?
             .collect::<rusqlite::Result<_>>()?;
-        let Some((last, _)) = page.last() else { break };
-        after.clone_from(last);
-        for (_, state) in &page {
+        if page.is_empty() {
+            break;
+        }
+        for (user, state) in page {
+            trouble::ascends(&after, &user)?;
+            after = user;
             report.users += 1;
             match state.as_deref().and_then(codec::decode) {
                 Some(state) => highest = highest.max(state.position),
@@ -218,6 +221,7 @@ fn records(
         while let Some(row) = rows.next()? {
             any = true;
             let position: u64 = row.get(0)?;
+            trouble::ascends(&after, &position)?;
             if let Some(last) = report.last_position
                 && position > last + 1
                 && !is_first(connection, position)?
