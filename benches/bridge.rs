@@ -4,6 +4,13 @@
 //! tests/beds/run.sh starts. Candidates take turns; each figure is the median of the rounds, with the
 //! lowest and the highest. It judges nothing; docs/performance.md says what it showed.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    reason = "a benchmark tells its figures, which need no more bits than these"
+)]
+
 #[path = "bridge/candidate.rs"]
 mod candidate;
 #[path = "bridge/consumer.rs"]

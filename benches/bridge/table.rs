@@ -56,7 +56,6 @@ pub(crate) fn row(name: &str, cells: &[String]) {
     say(&format!("| {name} | {} |", cells.join(" | ")));
 }
 
-#[allow(clippy::print_stdout, reason = "a benchmark's result")]
 pub(crate) fn say(line: &str) {
     println!("{line}");
 }

@@ -4,7 +4,7 @@
 //! an HTTP request for the list with an empty one.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -127,6 +127,7 @@ fn serve(listener: &TcpListener, orders: &mpsc::Receiver<Order>, tell: &mpsc::Se
             answer_list(stream);
             continue;
         }
+        let closing = stream.try_clone().expect("a clone");
         let writer = Arc::new(Mutex::new(stream.try_clone().expect("a clone")));
         let shared = Shared(stream, Arc::clone(&writer));
         let Ok(mut socket) = accept(shared) else {
@@ -156,6 +157,8 @@ fn serve(listener: &TcpListener, orders: &mpsc::Receiver<Order>, tell: &mpsc::Se
                     tell.send(Instant::now()).expect("the run listens");
                 }
             }
+            // Its close was answered; the other side waits for the end.
+            drop(closing.shutdown(Shutdown::Both));
         });
         let listener = listener.try_clone().expect("a clone");
         // Whoever comes meanwhile asks for the list.

@@ -126,7 +126,10 @@ impl Desk {
         let stats = Stats {
             format_version: schema::VERSION,
             encrypted_with: self.1.id(),
-            records: count("SELECT coalesce(max(position) - min(position) + 1, 0) FROM records")?,
+            records: count(
+                "SELECT coalesce(
+                    (SELECT max(position) FROM records) - (SELECT min(position) FROM records) + 1, 0)",
+            )?,
             bytes: count(
                 "SELECT ((SELECT * FROM pragma_page_count) - (SELECT * FROM pragma_freelist_count))
                     * (SELECT * FROM pragma_page_size)",

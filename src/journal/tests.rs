@@ -424,3 +424,23 @@ async fn the_stamp_does_not_pass_a_message_that_waits_to_be_committed() {
     assert!(off.abs() < 0.001, "{off}");
     close(journal).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_commit_reads_the_whole_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder);
+    close(open(&config, &["a"])).await;
+    let file = Connection::open(&config.path).unwrap();
+    let plan = format!("EXPLAIN QUERY PLAN {}", writer::MEASURE);
+    let mut plan = file.prepare(&plan).unwrap();
+    let steps = plan.query_map([], |row| row.get::<_, String>(3)).unwrap();
+    let steps: Vec<String> = steps.map(Result::unwrap).collect();
+    assert!(
+        steps.iter().any(|step| step == "SEARCH records"),
+        "{steps:?}"
+    );
+    assert!(
+        !steps.iter().any(|step| step.contains("SCAN records")),
+        "{steps:?}"
+    );
+}

@@ -45,6 +45,12 @@ const FULL_POLL: Duration = Duration::from_millis(100);
 /// A disk without room, or a lock that another process holds, is tried again this often.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Records and bytes. One question for each end: SQLite answers one for both by reading the whole table.
+pub(super) const MEASURE: &str = "SELECT
+    coalesce((SELECT max(position) FROM records) - (SELECT min(position) FROM records) + 1, 0),
+    ((SELECT * FROM pragma_page_count) - (SELECT * FROM pragma_freelist_count))
+        * (SELECT * FROM pragma_page_size)";
+
 pub(super) struct Writer {
     connection: Connection,
     seal: Seal,
@@ -400,13 +406,11 @@ impl Writer {
     }
 
     fn measure(&self) -> rusqlite::Result<()> {
-        let sql = "SELECT
-            (SELECT coalesce(max(position) - min(position) + 1, 0) FROM records),
-            ((SELECT * FROM pragma_page_count) - (SELECT * FROM pragma_freelist_count))
-                * (SELECT * FROM pragma_page_size)";
         let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        let (records, bytes): (i64, i64) =
-            self.connection.prepare_cached(sql)?.query_row([], row)?;
+        let (records, bytes): (i64, i64) = self
+            .connection
+            .prepare_cached(MEASURE)?
+            .query_row([], row)?;
         self.metrics.journal.records.set(records);
         let excess = i64::try_from(self.wal_excess()).unwrap_or(i64::MAX);
         self.metrics.journal.bytes.set(bytes + excess);
