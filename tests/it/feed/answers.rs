@@ -133,6 +133,7 @@ async fn a_refused_key_for_the_list_is_loud_and_slow_whoever_asks() {
 async fn half_a_list_is_refused_in_status_and_believed_when_the_operator_says_so() {
     let server = ListServer::start(Answer::users(&[])).await;
     let mut line = server.line(users(20), "", "read_after_write: 0s").await;
+    line.reaches("reconcile_runs_total{outcome=\"success\"}", 1.0);
     let all = truth(&line.simulator);
     server.set(Answer::users(&all));
     line.reconnect().await;

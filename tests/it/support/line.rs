@@ -130,6 +130,8 @@ impl Line {
 
     /// Closes every connection as a server that goes away does, and waits for the next subscription.
     pub(crate) async fn reconnect(&self) {
+        // One that is closed before its subscription is taken for the vendor's limit.
+        self.subscribed(1).await;
         let before = self.control.stats().subscribes;
         self.control.close(1001).await;
         self.subscribed(before + 1).await;
