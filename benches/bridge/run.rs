@@ -73,6 +73,26 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// The candidates for a destination, each with its rounds; they take turns.
+    fn turns(
+        &mut self,
+        destination: Destination,
+        frames: &[Arc<Frames>; 2],
+        rate: Option<f64>,
+    ) -> Vec<(Kind, Vec<Figures>)> {
+        let kinds: &[Kind] = match destination.has_script() && !self.options.alone {
+            true => &[Kind::Script, Kind::Bridge],
+            false => &[Kind::Bridge],
+        };
+        let mut turns: Vec<_> = kinds.iter().map(|kind| (*kind, Vec::new())).collect();
+        for _ in 0..self.options.rounds {
+            for (kind, rounds) in &mut turns {
+                rounds.push(self.run(*kind, destination, frames, rate));
+            }
+        }
+        turns
+    }
+
     /// One process, warmed up and measured.
     fn run(
         &mut self,
@@ -203,16 +223,7 @@ pub(crate) fn throughput(options: &Options, destination: Destination) {
         Arc::new(Frames::new(0, WARM, options.users)),
         Arc::new(Frames::new(WARM, options.events, options.users)),
     ];
-    let mut rounds: [Vec<Figures>; 2] = Default::default();
-    let kinds: &[Kind] = match destination.has_script() && !options.alone {
-        true => &[Kind::Script, Kind::Bridge],
-        false => &[Kind::Bridge],
-    };
-    for _ in 0..options.rounds {
-        for kind in kinds {
-            rounds[*kind as usize].push(stage.run(*kind, destination, &frames, None));
-        }
-    }
+    let turns = stage.turns(destination, &frames, None);
     table::title(
         &format!(
             "Feed to {}, full speed, {} events of {} users, {} rounds",
@@ -230,17 +241,10 @@ pub(crate) fn throughput(options: &Options, destination: Destination) {
             "drain ms",
         ],
     );
-    for kind in kinds {
-        let of = |figure: fn(&Figures) -> f64| {
-            Spread::of(
-                &rounds[*kind as usize]
-                    .iter()
-                    .map(figure)
-                    .collect::<Vec<_>>(),
-            )
-        };
+    for (kind, rounds) in turns {
+        let of = |figure| spread(&rounds, figure);
         table::row(
-            name(*kind),
+            name(kind),
             &[
                 of(|f| f.rate).words(0),
                 of(|f| f.cpu).words(2),
@@ -251,6 +255,10 @@ pub(crate) fn throughput(options: &Options, destination: Destination) {
             ],
         );
     }
+}
+
+fn spread(rounds: &[Figures], figure: fn(&Figures) -> f64) -> Spread {
+    Spread::of(&rounds.iter().map(figure).collect::<Vec<_>>())
 }
 
 const fn name(kind: Kind) -> &'static str {
@@ -275,27 +283,10 @@ pub(crate) fn latency(options: &Options) {
             &["p50 ms", "p99 ms", "p99.9 ms", "CPU s per million"],
         );
         for destination in Destination::ALL {
-            let kinds: &[Kind] = match destination.has_script() && !options.alone {
-                true => &[Kind::Script, Kind::Bridge],
-                false => &[Kind::Bridge],
-            };
-            let mut rounds: [Vec<Figures>; 2] = Default::default();
-            for _ in 0..options.rounds {
-                for kind in kinds {
-                    rounds[*kind as usize].push(stage.run(*kind, destination, &frames, Some(rate)));
-                }
-            }
-            for kind in kinds {
-                let of = |figure: fn(&Figures) -> f64| {
-                    Spread::of(
-                        &rounds[*kind as usize]
-                            .iter()
-                            .map(figure)
-                            .collect::<Vec<_>>(),
-                    )
-                };
+            for (kind, rounds) in stage.turns(destination, &frames, Some(rate)) {
+                let of = |figure| spread(&rounds, figure);
                 table::row(
-                    &format!("{}: {}", destination.name(), name(*kind)),
+                    &format!("{}: {}", destination.name(), name(kind)),
                     &[
                         of(|f| f.latency[0]).words(2),
                         of(|f| f.latency[1]).words(2),

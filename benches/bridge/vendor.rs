@@ -70,12 +70,10 @@ pub(crate) fn event(number: usize, user: usize) -> String {
 }
 
 /// What a run asks the vendor to do.
-enum Order {
-    Send {
-        frames: Arc<Frames>,
-        rate: Option<f64>,
-        done: mpsc::Sender<Sent>,
-    },
+struct Order {
+    frames: Arc<Frames>,
+    rate: Option<f64>,
+    done: mpsc::Sender<Sent>,
 }
 
 /// When each piece was given to the kernel.
@@ -114,7 +112,7 @@ impl Vendor {
     pub(crate) fn send(&self, frames: &Arc<Frames>, rate: Option<f64>) -> mpsc::Receiver<Sent> {
         let (done, wait) = mpsc::channel();
         let frames = Arc::clone(frames);
-        let order = Order::Send { frames, rate, done };
+        let order = Order { frames, rate, done };
         self.orders.send(order).expect("the vendor lives");
         wait
     }
@@ -167,7 +165,7 @@ fn serve(listener: &TcpListener, orders: &mpsc::Receiver<Order>, tell: &mpsc::Se
                 answer_list(stream);
             }
         });
-        for Order::Send { frames, rate, done } in orders {
+        for Order { frames, rate, done } in orders {
             let Ok(sent) = send(&writer, &frames, rate) else {
                 continue; // the candidate is gone: its run fails by itself
             };

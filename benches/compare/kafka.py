@@ -9,8 +9,9 @@ import json
 import signal
 import sys
 
-import websockets
 from confluent_kafka import Producer
+
+from feed import users
 
 
 async def main(url, brokers, topic):
@@ -19,24 +20,14 @@ async def main(url, brokers, topic):
         "compression.type": "lz4", "queue.buffering.max.messages": 100000,
     })
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: (producer.flush(10), sys.exit(0)))
-    async with websockets.connect(url, max_queue=1024) as socket:
-        await socket.send(json.dumps({"type": "authenticate", "apiKey": "bench", "enterprise": True}))
-        await socket.recv()
-        await socket.send(json.dumps({"type": "subscribe", "feeds": ["private.enterprise.users"]}))
-        await socket.recv()
-        async for frame in socket:
-            message = json.loads(frame)
-            if message.get("recipient") != "private.enterprise.users":
-                continue
-            user = message["payload"]
-            user.pop("user_token", None)
-            while True:
-                try:
-                    producer.produce(topic, json.dumps(user).encode(), key=user["user_id"])
-                    break
-                except BufferError:
-                    producer.poll(0.01)
-            producer.poll(0)
+    async for _, user in users(url):
+        while True:
+            try:
+                producer.produce(topic, json.dumps(user).encode(), key=user["user_id"])
+                break
+            except BufferError:
+                producer.poll(0.01)
+        producer.poll(0)
 
 
 asyncio.run(main(*sys.argv[1:]))
