@@ -3,6 +3,7 @@
 //! Its JSON form is the public contract of docs/record.md, version 1. Nothing here does I/O or reads
 //! a clock, and of the `user_token` there is only what the privacy policy made of it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
@@ -13,6 +14,35 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 /// The vendor's feed, and the only value of `recipient` that is taken.
 pub const FEED_NAME: &str = "private.enterprise.users";
+
+/// CloudEvents' `source` of all that the bridge publishes.
+pub const SOURCE: &str = "/sfox/private.enterprise.users";
+
+/// CloudEvents' `dataschema` of an event.
+const DATA_SCHEMA: &str = "urn:onboarding-bridge:event:v1";
+
+/// The name of a CloudEvents attribute, in each of its spellings: none is put together for an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    /// Without a prefix.
+    pub name: &'static str,
+    /// As a header of Kafka.
+    pub kafka: &'static str,
+    /// As a header of NATS.
+    pub nats: &'static str,
+}
+
+/// An [`Attribute`] by its bare name.
+macro_rules! attribute {
+    ($name:literal) => {
+        $crate::event::Attribute {
+            name: $name,
+            kafka: concat!("ce_", $name),
+            nats: concat!("ce-", $name),
+        }
+    };
+}
+pub(crate) use attribute;
 
 /// A moment, in nanoseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,7 +127,9 @@ impl EventId {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        let mut digits = [0; 32];
+        hex::encode_to_slice(self.0, &mut digits).map_err(|_| fmt::Error)?;
+        f.write_str(str::from_utf8(&digits).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -137,6 +169,15 @@ impl EventType {
             Self::Registered => "user.registered",
             Self::Updated => "user.updated",
             Self::Removed => "user.removed",
+        }
+    }
+
+    /// CloudEvents' `type`.
+    pub const fn cloud_event(self) -> &'static str {
+        match self {
+            Self::Registered => "com.sfox.connect.user.registered.v1",
+            Self::Updated => "com.sfox.connect.user.updated.v1",
+            Self::Removed => "com.sfox.connect.user.removed.v1",
         }
     }
 
@@ -245,26 +286,18 @@ impl Record {
         self.body.len() + self.key.len() + size_of::<Self>()
     }
 
-    /// The CloudEvents 1.0 attributes, by their names without prefix and without the content type.
-    pub fn attributes(&self) -> [(&'static str, String); 8] {
+    /// The CloudEvents 1.0 attributes, without the content type.
+    pub fn attributes(&self) -> [(Attribute, Cow<'_, str>); 8] {
+        let occurred_at = self.occurred_at.unwrap_or(self.received_at);
         [
-            ("specversion", "1.0".to_owned()),
-            ("id", self.event_id.to_string()),
-            ("source", format!("/sfox/{FEED_NAME}")),
-            (
-                "type",
-                format!("com.sfox.connect.{}.v1", self.event_type.as_str()),
-            ),
-            (
-                "time",
-                self.occurred_at.unwrap_or(self.received_at).to_string(),
-            ),
-            ("subject", self.key.clone()),
-            ("partitionkey", self.key.clone()),
-            (
-                "dataschema",
-                format!("urn:onboarding-bridge:event:v{SCHEMA_VERSION}"),
-            ),
+            (attribute!("specversion"), "1.0".into()),
+            (attribute!("id"), self.event_id.to_string().into()),
+            (attribute!("source"), SOURCE.into()),
+            (attribute!("type"), self.event_type.cloud_event().into()),
+            (attribute!("time"), occurred_at.to_string().into()),
+            (attribute!("subject"), self.key.as_str().into()),
+            (attribute!("partitionkey"), self.key.as_str().into()),
+            (attribute!("dataschema"), DATA_SCHEMA.into()),
         ]
     }
 }
@@ -293,6 +326,21 @@ mod tests {
             Timestamp(1_700_000_000_000_000_000).to_string(),
             "2023-11-14T22:13:20.000000000Z"
         );
+    }
+
+    #[test]
+    fn what_is_constant_in_an_attribute_says_what_it_is_made_of() {
+        assert_eq!(SOURCE, format!("/sfox/{FEED_NAME}"));
+        assert_eq!(
+            DATA_SCHEMA,
+            format!("urn:onboarding-bridge:event:v{SCHEMA_VERSION}")
+        );
+        for event_type in EventType::ALL {
+            let expected = format!("com.sfox.connect.{}.v1", event_type.as_str());
+            assert_eq!(event_type.cloud_event(), expected);
+        }
+        let id = attribute!("id");
+        assert_eq!((id.name, id.kafka, id.nats), ("id", "ce_id", "ce-id"));
     }
 
     #[test]

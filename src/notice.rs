@@ -3,10 +3,12 @@
 //! Blind windows, dead letters and late duplicates. Its JSON is the contract of docs/record.md. Nothing here does I/O or
 //! reads a clock; a notice holds no credential, and of a person only what a dead letter does.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::event::{EventId, FEED_NAME, Timestamp};
+use crate::event::{Attribute, EventId, SOURCE, Timestamp, attribute};
 
 /// Where a notice goes beside the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,17 +66,21 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// The CloudEvents 1.0 attributes, by their names without prefix and without the content type.
-    pub fn attributes(&self) -> [(&'static str, String); 6] {
+    /// The CloudEvents 1.0 attributes, without the content type.
+    pub fn attributes(&self) -> [(Attribute, Cow<'_, str>); 6] {
+        let kind = &self.kind;
         [
-            ("specversion", "1.0".to_owned()),
-            ("id", self.id.to_string()),
-            ("source", format!("/sfox/{FEED_NAME}")),
-            ("type", format!("com.sfox.connect.{}.v1", self.kind)),
-            ("time", self.at.to_string()),
+            (attribute!("specversion"), "1.0".into()),
+            (attribute!("id"), self.id.to_string().into()),
+            (attribute!("source"), SOURCE.into()),
             (
-                "dataschema",
-                format!("urn:onboarding-bridge:{}:v1", self.kind),
+                attribute!("type"),
+                format!("com.sfox.connect.{kind}.v1").into(),
+            ),
+            (attribute!("time"), self.at.to_string().into()),
+            (
+                attribute!("dataschema"),
+                format!("urn:onboarding-bridge:{kind}:v1").into(),
             ),
         ]
     }

@@ -4,6 +4,7 @@
 //! the event by its message id. It never creates or changes a stream, never retries, and never has two
 //! records of one key under way. This is the only place, with its submodules, that knows async-nats.
 
+mod answers;
 mod arrivals;
 mod connect;
 mod errors;
@@ -107,7 +108,7 @@ impl Sink for NatsSink {
         batch: &'a [Arc<Record>],
     ) -> BoxFuture<'a, Result<(), PublishError>> {
         async move {
-            match &self.opened {
+            match &mut self.opened {
                 Some((connection, stream)) => {
                     let last = stream.cached_info().state.last_sequence;
                     let gone = self.must_hold.then_some(last);

@@ -62,7 +62,7 @@ fn append(file: &mut File, lines: &[u8]) -> io::Result<()> {
 fn line(notice: &Notice) -> String {
     let attributes = notice.attributes().into_iter();
     let mut event: Map<String, Value> = attributes
-        .map(|(name, value)| (name.to_owned(), value.into()))
+        .map(|(attribute, value)| (attribute.name.to_owned(), value.into()))
         .collect();
     event.insert("datacontenttype".to_owned(), "application/json".into());
     let data = serde_json::from_slice(&notice.body).unwrap_or_default();

@@ -1,11 +1,13 @@
 //! From a record to a message of Kafka: key, body, time, and CloudEvents 1.0 in binary mode.
 
+use std::borrow::Cow;
+
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::client::Context;
-use crate::event::Record;
+use crate::event::{Attribute, Record};
 
 /// The header that holds the event's id.
 pub(super) const ID_HEADER: &str = "ce_id";
@@ -31,17 +33,17 @@ pub(super) fn send(
 }
 
 /// CloudEvents attributes as the headers of a JSON body.
-pub(super) fn headers(attributes: &[(&str, String)]) -> OwnedHeaders {
+pub(super) fn headers(attributes: &[(Attribute, Cow<'_, str>)]) -> OwnedHeaders {
     let mut headers = OwnedHeaders::new_with_capacity(attributes.len() + 1);
     for (name, value) in attributes {
         headers = headers.insert(Header {
-            key: &format!("ce_{name}"),
-            value: Some(value),
+            key: name.kafka,
+            value: Some(value.as_bytes()),
         });
     }
     headers.insert(Header {
         key: "content-type",
-        value: Some("application/json"),
+        value: Some(b"application/json".as_slice()),
     })
 }
 
@@ -50,7 +52,7 @@ pub(super) fn wire_bytes(record: &Record) -> usize {
     let headers: usize = record
         .attributes()
         .iter()
-        .map(|(name, value)| name.len() + value.len() + 8)
+        .map(|(name, value)| name.kafka.len() + value.len() + 8)
         .sum();
     record.body.len() + record.key.len() + headers + RECORD_OVERHEAD
 }

@@ -10,6 +10,7 @@ use async_nats::jetstream::{self, context::ContextBuilder};
 use async_nats::{Client, ConnectOptions, ServerAddr};
 
 use super::super::{ErrorClass, SinkError};
+use super::answers::Answers;
 use super::errors;
 use super::watch::Watch;
 use crate::config::NatsConfig;
@@ -32,6 +33,7 @@ pub(super) struct Connection {
     pub(super) client: Client,
     pub(super) context: jetstream::Context,
     pub(super) watch: Watch,
+    pub(super) answers: Answers,
 }
 
 /// Connects anew.
@@ -50,6 +52,7 @@ pub(super) async fn connect(config: &NatsConfig) -> Result<Connection, SinkError
         .timeout(ANSWER_TIMEOUT)
         .build(client.clone());
     Ok(Connection {
+        answers: Answers::subscribe(&client).await?,
         client,
         context,
         watch,

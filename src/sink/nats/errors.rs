@@ -7,7 +7,7 @@
 use async_nats::jetstream::Error as Answer;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
-use async_nats::{ConnectError, ConnectErrorKind};
+use async_nats::{ConnectError, ConnectErrorKind, PublishErrorKind as SendErrorKind};
 
 use super::super::table::error_table;
 use super::super::{ErrorClass, ErrorRow, SinkError};
@@ -70,33 +70,62 @@ error_table! { ErrorCode, |code: ErrorCode, name: &str| format!("{} {name}", cod
 
 /// Why one publish failed, by the kind that the client gives it.
 pub(super) fn of_publish(error: &PublishError, stream: &str) -> SinkError {
-    let (class, text) = match error.kind() {
-        PublishErrorKind::MaxPayloadExceeded => (
-            ErrorClass::Record,
-            "the record exceeds the server's max_payload".to_owned(),
-        ),
-        PublishErrorKind::StreamNotFound => (
-            ErrorClass::Transient,
-            "no JetStream answered (503); an election passes, a deleted stream does not".to_owned(),
-        ),
-        PublishErrorKind::TimedOut => (
-            ErrorClass::Transient,
-            "no acknowledgement in time; the outcome is unknown".to_owned(),
-        ),
+    match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => too_large(stream),
+        PublishErrorKind::StreamNotFound => nobody_answered(stream),
+        PublishErrorKind::TimedOut => no_answer(stream),
         PublishErrorKind::BrokenPipe | PublishErrorKind::MaxAckPending => {
-            (ErrorClass::Transient, error.kind().to_string())
+            at(stream, ErrorClass::Transient, error.kind())
         }
         PublishErrorKind::WrongLastMessageId | PublishErrorKind::WrongLastSequence => {
-            (ErrorClass::Configuration, error.kind().to_string())
+            at(stream, ErrorClass::Configuration, error.kind())
         }
         PublishErrorKind::Other => match jetstream_error(error) {
-            Some(answer) => (class_of(answer.error_code()), answer.to_string()),
-            None => (
-                ErrorClass::Transient,
-                "the client is closed, or the answer unreadable".to_owned(),
-            ),
+            Some(answer) => of_answer(answer, stream),
+            None => unreadable(stream),
         },
-    };
+    }
+}
+
+/// Why the client did not take a record.
+pub(super) fn of_send(error: &async_nats::PublishError, stream: &str) -> SinkError {
+    match error.kind() {
+        SendErrorKind::MaxPayloadExceeded => too_large(stream),
+        // Its key has a form that no subject can have, which `subject` rules out.
+        SendErrorKind::InvalidSubject => at(stream, ErrorClass::Record, "not a valid subject"),
+        SendErrorKind::Send => at(stream, ErrorClass::Transient, "the client is closed"),
+    }
+}
+
+/// What the server's own answer means.
+pub(super) fn of_answer(answer: &Answer, stream: &str) -> SinkError {
+    at(stream, class_of(answer.error_code()), answer)
+}
+
+/// The answer of a server to which no stream belongs at this moment.
+pub(super) fn nobody_answered(stream: &str) -> SinkError {
+    let text = "no JetStream answered (503); an election passes, a deleted stream does not";
+    at(stream, ErrorClass::Transient, text)
+}
+
+/// No answer within the time that one may take.
+pub(super) fn no_answer(stream: &str) -> SinkError {
+    let text = "no acknowledgement in time; the outcome is unknown";
+    at(stream, ErrorClass::Transient, text)
+}
+
+/// An answer that cannot be read, or none any more.
+pub(super) fn unreadable(stream: &str) -> SinkError {
+    let text = "the client is closed, or the answer unreadable";
+    at(stream, ErrorClass::Transient, text)
+}
+
+fn too_large(stream: &str) -> SinkError {
+    let text = "the record exceeds the server's max_payload";
+    at(stream, ErrorClass::Record, text)
+}
+
+fn at(stream: &str, class: ErrorClass, text: impl std::fmt::Display) -> SinkError {
     SinkError::new(class, format!("stream {stream}: {text}"))
 }
 

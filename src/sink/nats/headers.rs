@@ -1,13 +1,16 @@
 //! The headers of a message: CloudEvents 1.0 binary mode as its NATS binding has it, and the two by
 //! which JetStream drops a repeat and refuses the wrong stream.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
-use async_nats::HeaderMap;
 use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
+use async_nats::{HeaderMap, HeaderName};
 
-use crate::event::{EventId, Record};
+use crate::event::{Attribute, EventId, Record};
 use crate::notice::Notice;
+
+const CONTENT_TYPE: HeaderName = HeaderName::from_static("ce-datacontenttype");
 
 /// All headers of one record.
 pub(super) fn of(record: &Record, stream: &str) -> HeaderMap {
@@ -21,27 +24,31 @@ pub(super) fn of_notice(notice: &Notice) -> HeaderMap {
     cloud_event(&notice.attributes(), notice.id)
 }
 
-fn cloud_event(attributes: &[(&str, String)], id: EventId) -> HeaderMap {
+fn cloud_event(attributes: &[(Attribute, Cow<'_, str>)], id: EventId) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in attributes {
-        headers.insert(format!("ce-{name}"), percent_encoded(value));
+        headers.insert(HeaderName::from_static(name.nats), &*percent_encoded(value));
     }
-    headers.insert("ce-datacontenttype", "application/json");
+    headers.insert(CONTENT_TYPE, "application/json");
     headers.insert(NATS_MESSAGE_ID, id.to_string());
     headers
 }
 
 /// Percent-encodes space, double quote, percent, and whatever lies outside U+0021 to U+007E.
-fn percent_encoded(value: &str) -> String {
-    let mut encoded = String::with_capacity(value.len());
+fn percent_encoded(value: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| matches!(byte, b'!'..=b'~') && byte != b'"' && byte != b'%';
+    if value.bytes().all(is_plain) {
+        return value.into();
+    }
+    let mut encoded = String::with_capacity(value.len() + 8);
     for byte in value.bytes() {
-        if matches!(byte, b'!'..=b'~') && byte != b'"' && byte != b'%' {
+        if is_plain(byte) {
             encoded.push(char::from(byte));
         } else {
             write!(encoded, "%{byte:02X}").expect("a String takes everything");
         }
     }
-    encoded
+    encoded.into()
 }
 
 #[cfg(test)]
