@@ -57,13 +57,13 @@ fn frames(bytes: &[u8]) {
         Timestamp(1_750_000_000_000_000_000),
         DigestKey::new(b"fuzz"),
     );
-    let Compared::News(news) = compare(None, &observation, source, at, &key) else {
+    let Compared::News(news) = compare(None, (*observation).clone(), source, at, &key) else {
         panic!("the first message of a user is always news");
     };
     let (mut event, state) = *news;
     let source = Source::Feed("01J00000000000000000000001".to_owned());
-    let again = compare(Some(&state), &observation, source, at, &key);
     let with_time = observation.sent_at.is_some();
+    let again = compare(Some(&state), *observation, source, at, &key);
     assert!(
         !with_time || !matches!(again, Compared::News(_)),
         "the same message twice is no news"

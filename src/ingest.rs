@@ -42,6 +42,9 @@ const UNKNOWN_NAMES_MAX: usize = 100;
 /// little memory, and an event of the feed does not wait behind thousands of it.
 const LISTED_AHEAD: u64 = 1024;
 
+/// So much of the feed is taken before anything else gets a turn.
+const HEARD_AT_ONCE: usize = 64;
+
 /// So often is looked for what is due by the clock.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -80,6 +83,8 @@ pub struct Ingest {
     silence: Silence,
     /// Whether the journal has room, and what was done where it had none.
     room: Room,
+    /// Where the body of an event is put together.
+    body: Vec<u8>,
 }
 
 impl Ingest {
@@ -127,6 +132,7 @@ impl Ingest {
             unknown_names: BTreeSet::new(),
             silence: Silence::new(config.reconcile.silence_grace.0),
             room: Room::new(config.journal.when_full, journal.blocked(), ties.deaf),
+            body: Vec::new(),
         })
     }
 
@@ -145,16 +151,21 @@ impl Ingest {
         let mut committed = self.journal.committing();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = Vec::with_capacity(HEARD_AT_ONCE);
         let work = async {
             loop {
                 let takes_lists = self.lists.take_more();
                 let wanted = self.lists.appended.saturating_sub(LISTED_AHEAD);
                 tokio::select! {
                     () = changed(&mut beside) => self.frames_asked_for()?,
-                    next = heard.recv() => match next {
-                        Some(next) => self.heard(next).await?,
-                        None => return Ok(()),
-                    },
+                    count = heard.recv_many(&mut told, HEARD_AT_ONCE) => {
+                        if count == 0 {
+                            return Ok(());
+                        }
+                        for next in told.drain(..) {
+                            self.heard(next).await?;
+                        }
+                    }
                     Some(next) = next_listed(&mut listed, &mut committed, wanted), if takes_lists => {
                         self.listed(next).await?;
                     }
@@ -201,7 +212,7 @@ impl Ingest {
         let known = self.users.get(&user)?;
         let token = observation.token.take();
         let source = Source::Feed(connection.to_string());
-        match compare(known.as_ref(), &observation, source, received_at, &self.key) {
+        match compare(known.as_ref(), observation, source, received_at, &self.key) {
             Compared::News(news) => {
                 let (mut event, state) = *news;
                 event.user_token = self.privacy.token(event.event_id, token);
@@ -234,7 +245,9 @@ impl Ingest {
             .privacy
             .key_again(key, |key| self.key.user(key) == user);
         event.user_id.clone_from(&key);
-        let body = serde_json::to_vec(&event).expect("an event has only string keys");
+        // In a buffer that is large enough by now, then as long as it is.
+        self.body.clear();
+        serde_json::to_writer(&mut self.body, &event).expect("an event has only string keys");
         let record = Record {
             position: self.appender.next_position(),
             event_id: event.event_id,
@@ -242,7 +255,7 @@ impl Ingest {
             key: key.clone(),
             occurred_at: event.occurred_at,
             received_at: event.received_at,
-            body,
+            body: self.body.clone(),
         };
         state.position = record.position;
         self.users.put(user, state.clone());

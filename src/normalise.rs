@@ -30,10 +30,10 @@ pub enum Field {
 
 impl Field {
     /// As the record shows it: absent and null are both null.
-    pub fn to_value(&self) -> Value {
+    pub fn into_value(self) -> Value {
         match self {
             Self::Absent | Self::Null => Value::Null,
-            Self::Value(value) => value.clone(),
+            Self::Value(value) => value,
         }
     }
 }

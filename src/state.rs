@@ -93,30 +93,32 @@ impl DigestKey {
 
     /// The journal's name for a user.
     pub fn user(&self, user_id: &str) -> UserKey {
-        self.digest("user_id", user_id.as_bytes())
+        self.digest("user_id", b"", user_id.as_bytes())
     }
 
     /// The id of a notice of this journal, by its number.
     pub fn notice(&self, number: u64) -> [u8; 16] {
-        self.digest("notice", &number.to_le_bytes())
+        self.digest("notice", b"", &number.to_le_bytes())
     }
 
     fn field(&self, name: FieldName, field: &Field) -> Option<[u8; 8]> {
         match field {
             Field::Absent => None,
-            Field::Null => Some(self.digest(name.as_str(), b"n")),
+            Field::Null => Some(self.digest(name.as_str(), b"n", b"")),
             Field::Value(Value::String(text)) => {
-                Some(self.digest(name.as_str(), format!("s{text}").as_bytes()))
+                Some(self.digest(name.as_str(), b"s", text.as_bytes()))
             }
-            Field::Value(value) => Some(self.digest(name.as_str(), format!("j{value}").as_bytes())),
+            Field::Value(value) => {
+                Some(self.digest(name.as_str(), b"j", value.to_string().as_bytes()))
+            }
         }
     }
 
-    fn digest<const N: usize>(&self, name: &str, value: &[u8]) -> [u8; N] {
+    fn digest<const N: usize>(&self, name: &str, kind: &[u8], value: &[u8]) -> [u8; N] {
         let mut mac = self.0.clone();
-        mac.update(name.as_bytes());
-        mac.update(b"\0");
-        mac.update(value);
+        for part in [name.as_bytes(), b"\0", kind, value] {
+            mac.update(part);
+        }
         let digest = mac.finalize().into_bytes();
         std::array::from_fn(|index| digest[index])
     }
@@ -145,7 +147,7 @@ pub enum Source {
 /// Holds an observation against the user's state.
 pub fn compare(
     known: Option<&UserState>,
-    observation: &Observation,
+    observation: Observation,
     source: Source,
     received_at: Timestamp,
     key: &DigestKey,
@@ -165,7 +167,7 @@ pub fn compare(
     if source == Source::List && present.is_some() && changed.is_empty() {
         return Compared::Unchanged;
     }
-    let event_id = event_id(Some(observation), known, &observation.user_id);
+    let event_id = event_id(Some(&observation), known, &observation.user_id);
     if known.is_some_and(|state| state.recent.contains(&event_id)) {
         return Compared::Repeat;
     }
@@ -177,7 +179,8 @@ pub fn compare(
         digests,
         status: match status {
             Field::Absent => present.and_then(|state| state.status.clone()),
-            field => field.to_value().as_str().map(str::to_owned),
+            Field::Null => None,
+            Field::Value(value) => value.as_str().map(str::to_owned),
         },
         recent: recent(event_id, known),
     };
@@ -186,18 +189,19 @@ pub fn compare(
     } else {
         Origin::Feed
     };
-    let mut event = blank(event_id, origin, &observation.user_id, received_at);
+    let feed = match source {
+        Source::Feed(connection) => Some(FeedPosition {
+            sequence: observation.sequence,
+            connection,
+        }),
+        Source::List => None,
+    };
+    let mut event = told(event_id, origin, observation, received_at);
+    event.feed = feed;
     if let Some(present) = present {
         event.event_type = EventType::Updated;
         event.previous_status = present.status.clone().into();
         event.changed = changed;
-    }
-    fill(&mut event, observation);
-    if let Source::Feed(connection) = source {
-        event.feed = Some(FeedPosition {
-            sequence: observation.sequence,
-            connection,
-        });
     }
     Compared::News(Box::new((event, state)))
 }
@@ -211,52 +215,55 @@ pub fn removal(known: &UserState, user_id: &str, received_at: Timestamp) -> (Eve
         recent,
         ..UserState::default()
     };
-    let mut event = blank(event_id, Origin::Reconcile, user_id, received_at);
+    let of_user = Observation {
+        user_id: user_id.to_owned(),
+        ..Observation::default()
+    };
+    let mut event = told(event_id, Origin::Reconcile, of_user, received_at);
     event.event_type = EventType::Removed;
     event.previous_status = known.status.clone().into();
     (event, state)
 }
 
-/// A registration of which nothing is known but the user.
-fn blank(event_id: EventId, origin: Origin, user_id: &str, received_at: Timestamp) -> Event {
+/// A registration that says what the observation does.
+fn told(
+    event_id: EventId,
+    origin: Origin,
+    observation: Observation,
+    received_at: Timestamp,
+) -> Event {
+    let [
+        account_type,
+        account_role,
+        email,
+        first_name,
+        last_name,
+        phone_number,
+        status,
+        requirements,
+    ] = observation.fields.map(Field::into_value);
     Event {
         schema_version: SCHEMA_VERSION,
         event_id,
         event_type: EventType::Registered,
         origin,
-        user_id: user_id.to_owned(),
-        account_type: Value::Null,
-        account_role: Value::Null,
-        email: Value::Null,
-        first_name: Value::Null,
-        last_name: Value::Null,
-        phone_number: Value::Null,
-        status: Value::Null,
+        user_id: observation.user_id,
+        account_type,
+        account_role,
+        email,
+        first_name,
+        last_name,
+        phone_number,
+        status,
         previous_status: Value::Null,
-        requirements: Value::Null,
-        outstanding_requirements: Vec::new(),
+        outstanding_requirements: outstanding(&requirements),
+        requirements,
         changed: Vec::new(),
-        occurred_at: None,
+        occurred_at: observation.sent_at.map(|(_, at)| at),
         received_at,
         feed: None,
         user_token: None,
     }
-}
-
-/// Takes over what the observation says.
-fn fill(event: &mut Event, observation: &Observation) {
-    [
-        event.account_type,
-        event.account_role,
-        event.email,
-        event.first_name,
-        event.last_name,
-        event.phone_number,
-        event.status,
-        event.requirements,
-    ] = observation.fields.each_ref().map(Field::to_value);
-    event.outstanding_requirements = outstanding(&event.requirements);
-    event.occurred_at = observation.sent_at.as_ref().map(|(_, at)| *at);
 }
 
 fn recent(newest: EventId, known: Option<&UserState>) -> Vec<EventId> {

@@ -219,7 +219,7 @@ impl Ingest {
         };
         listing.seen.insert(&user);
         match self.lists.doubled.hold(&user, observation) {
-            Some(observation) => self.compare_listed(user, &observation).await,
+            Some(observation) => self.compare_listed(user, observation).await,
             None => Ok(()),
         }
     }
@@ -227,7 +227,7 @@ impl Ingest {
     async fn compare_listed(
         &mut self,
         user: UserKey,
-        observation: &Observation,
+        observation: Observation,
     ) -> Result<(), JournalError> {
         let known = self.users.get(&user)?;
         let Some(listing) = &mut self.lists.current else {
@@ -334,7 +334,7 @@ impl Ingest {
     async fn was_read(&mut self, complete: bool) -> Result<(), JournalError> {
         for entry in self.lists.doubled.release() {
             let user = self.key.user(&entry.user_id);
-            self.compare_listed(user, &entry).await?;
+            self.compare_listed(user, entry).await?;
         }
         let Some(listing) = &mut self.lists.current else {
             return Ok(());

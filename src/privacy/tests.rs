@@ -30,7 +30,7 @@ fn ada() -> Value {
             "partner_user_id": "client_ada"}})
 }
 
-fn news(known: Option<&UserState>, seen: &Observation) -> (Event, UserState) {
+fn news(known: Option<&UserState>, seen: Observation) -> (Event, UserState) {
     let source = Source::Feed(String::new());
     match compare(known, seen, source, Timestamp(1), &DigestKey::new(b"k")) {
         Compared::News(news) => *news,
@@ -65,7 +65,7 @@ fn policy(config: &PrivacyConfig) -> Privacy {
 /// The record of a message, as ingest makes it.
 fn record(privacy: &Privacy, mut seen: Observation) -> Value {
     let token = seen.token.take();
-    let (mut event, _) = news(None, &seen);
+    let (mut event, _) = news(None, seen);
     event.user_token = privacy.token(event.event_id, token);
     privacy.apply(&mut event);
     event.user_id = privacy.key(&event.user_id);
@@ -186,7 +186,7 @@ fn the_key_of_the_token_is_the_last_one_and_null_without_a_token() {
         let privacy = policy(&of_token(kind));
         let mut payload = ada();
         payload["user_token"] = Value::Null;
-        let mut event = news(None, &seen(payload, true)).0;
+        let mut event = news(None, seen(payload, true)).0;
         event.user_token = privacy.token(event.event_id, None);
         privacy.apply(&mut event);
         let text = serde_json::to_string(&event).unwrap();
@@ -202,15 +202,15 @@ fn the_key_of_the_token_is_the_last_one_and_null_without_a_token() {
 fn a_token_makes_no_difference_to_the_id_to_what_changed_or_to_the_state() {
     let mut other = ada();
     other["user_token"]["token"] = "another".into();
-    let (one, state) = news(None, &seen(ada(), true));
+    let (one, state) = news(None, seen(ada(), true));
     assert_eq!(
-        news(None, &seen(other.clone(), true)),
+        news(None, seen(other.clone(), true)),
         (one.clone(), state.clone())
     );
-    assert_eq!(news(None, &seen(ada(), false)), (one, state.clone()));
+    assert_eq!(news(None, seen(ada(), false)), (one, state.clone()));
     let source = Source::Feed(String::new());
     let key = DigestKey::new(b"k");
-    let again = compare(Some(&state), &seen(other, true), source, Timestamp(2), &key);
+    let again = compare(Some(&state), seen(other, true), source, Timestamp(2), &key);
     assert_eq!(again, Compared::Repeat);
 }
 
@@ -218,7 +218,7 @@ fn a_token_makes_no_difference_to_the_id_to_what_changed_or_to_the_state() {
 fn nothing_that_can_be_printed_shows_a_token_or_a_key() {
     let seen = seen(ada(), true);
     let privacy = policy(&of_token(TokenPolicy::Forward));
-    let mut event = news(None, &seen).0;
+    let mut event = news(None, seen.clone()).0;
     event.user_token = privacy.token(event.event_id, seen.token.clone());
     let shown = format!("{seen:?} {event:?} {privacy:?} {seen:#?} {event:#?}");
     assert!(!shown.contains(TOKEN), "{shown}");
@@ -226,7 +226,7 @@ fn nothing_that_can_be_printed_shows_a_token_or_a_key() {
 
 #[test]
 fn the_status_in_the_journal_is_hidden_as_in_the_record() {
-    let (_, state) = news(None, &seen(ada(), false));
+    let (_, state) = news(None, seen(ada(), false));
     let verified = json!({"user_id": "client_ada", "status": "VERIFIED"});
     for kind in [FieldPolicy::Drop, FieldPolicy::Mask, FieldPolicy::Hmac] {
         let privacy = policy(&fields(kind));
@@ -235,7 +235,7 @@ fn the_status_in_the_journal_is_hidden_as_in_the_record() {
         assert!(!format!("{kept:?}").contains("PENDING"), "{kind:?}");
         // Whether it was hidden when it was kept or is only now, the record says the same.
         let mut events =
-            [&state, &kept].map(|known| news(Some(known), &seen(verified.clone(), false)).0);
+            [&state, &kept].map(|known| news(Some(known), seen(verified.clone(), false)).0);
         events.iter_mut().for_each(|event| privacy.apply(event));
         assert_eq!(events[0], events[1], "{kind:?}");
     }
@@ -314,11 +314,11 @@ proptest! {
             .chain([("user_id", json!(user_id)), ("user_token", json!({"token": TOKEN}))])
             .collect();
         let privacy = policy(&fields(kind));
-        let (_, mut state) = news(None, &seen(json!(payload), true));
+        let (_, mut state) = news(None, seen(json!(payload), true));
         privacy.hide_state(&mut state);
         let mut later = payload.clone();
         later.insert("status", "OTHERWISE".into());
-        let (mut event, _) = news(Some(&state), &seen(json!(later), true));
+        let (mut event, _) = news(Some(&state), seen(json!(later), true));
         privacy.apply(&mut event);
         event.user_id = privacy.key(&event.user_id);
         let bytes = serde_json::to_string(&event).unwrap();

@@ -92,7 +92,7 @@ pub async fn preview(
     };
     while let Some(listed) = listed.recv().await {
         if let Listed::Users(users) = listed {
-            for user in &users {
+            for user in users {
                 comparing.user(user, &mut change)?;
             }
         }
@@ -105,7 +105,7 @@ pub async fn preview(
 impl Comparing {
     fn user(
         &mut self,
-        observation: &Observation,
+        observation: Observation,
         change: &mut impl FnMut(&Event, bool),
     ) -> Result<(), JournalError> {
         let user = self.key.user(&observation.user_id);

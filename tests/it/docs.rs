@@ -229,8 +229,8 @@ fn the_example_of_the_record_is_what_the_code_makes() {
         .replace("1717005327995988841", "1717005320000000000")
         .replace("VERIFIED", "PENDING")
         .replace("\"sms\":false", "\"sms\":true");
-    let known = made(None, &observed(&before)).1;
-    let (record, _) = made(Some(&known), &observed(&frame));
+    let known = made(None, observed(&before)).1;
+    let (record, _) = made(Some(&known), observed(&frame));
     let joined = |block: &str| block.lines().map(str::trim_start).collect::<String>();
     assert_eq!(joined(&after_marker(&document, "<!-- record -->")), record);
     let readme = read("README.md");
@@ -289,7 +289,7 @@ fn observed(frame: &str) -> Observation {
     }
 }
 
-fn made(known: Option<&UserState>, seen: &Observation) -> (String, UserState) {
+fn made(known: Option<&UserState>, seen: Observation) -> (String, UserState) {
     let source = Source::Feed("01HZ2V3M8B3Q6S9T4W7X0Y1Z2A".to_owned());
     let received_at = Timestamp::parse("2024-05-29T17:55:28.101223344Z").unwrap();
     let key = DigestKey::new(b"a key for tests");

@@ -54,19 +54,19 @@ fn records(frames: &str, policy: &PrivacyConfig) -> String {
         let Frame::Data(observation, _) = read(frame) else {
             continue;
         };
-        let Observation { token, .. } = &*observation;
+        let token = observation.token.clone();
         let (user, at) = (
             key.user(&observation.user_id),
             Timestamp(HEARD_AT + number * SECOND),
         );
         let source = Source::Feed(CONNECTION.to_owned());
-        let compared = compare(users.get(&user), &observation, source, at, &key);
+        let compared = compare(users.get(&user), *observation, source, at, &key);
         let Compared::News(news) = compared else {
             continue;
         };
         let (mut event, state) = *news;
         users.insert(user, state);
-        event.user_token = privacy.token(event.event_id, token.clone());
+        event.user_token = privacy.token(event.event_id, token);
         let record_key = privacy.key(&event.user_id);
         privacy.apply(&mut event);
         event.user_id = record_key;
