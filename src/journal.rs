@@ -25,6 +25,7 @@ mod schema;
 mod seal;
 mod side;
 mod snapshot;
+mod states;
 mod survey;
 mod trouble;
 mod users;
@@ -58,7 +59,7 @@ pub use verify::{VerifiedCursor, VerifyReport, verify};
 pub const IN_FLIGHT_BYTES: usize = 16 * 1024 * 1024;
 
 /// Events that may wait for the writer; a bound beside [`IN_FLIGHT_BYTES`] for tiny ones.
-const QUEUE: usize = 4096;
+const QUEUE: usize = 2048;
 
 /// How long a command waits for the writer at the file.
 const BUSY_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -404,6 +405,10 @@ fn ready(
     let (file, saved) = salvage::open(path, lock, sinks, clock(), keys)?;
     let schema::Opened { connection, seal } = reseal::bring_to(path, file, keys.wanted())?;
     wipe::freed_pages(&connection)?;
+    let late = states::catch_up(&connection, &seal)?;
+    if late > 0 {
+        tracing::debug!(states = late, "the table of users has caught up");
+    }
     Ok(Ready {
         found: schema::found(&connection, &seal, path, sinks, clock())?,
         position: schema::last_position(&connection)?,
@@ -424,5 +429,7 @@ mod tests;
 mod sealed_tests;
 #[cfg(test)]
 mod side_tests;
+#[cfg(test)]
+mod states_tests;
 #[cfg(test)]
 mod verify_tests;

@@ -124,9 +124,11 @@ fn copy_table(
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let first: Value = row.get(0)?;
+        let of = names.iter().position(|name| *name == "user");
+        let of: Option<Value> = of.map(|index| row.get(index)).transpose()?;
         let values = names.iter().enumerate().map(|(index, column)| {
             let value: Value = row.get(index)?;
-            match Place::of(table, column, &first) {
+            match Place::of(table, column, &first, of.as_ref()) {
                 Some(place) => from.seal.convert(to, place, value),
                 None => Ok(value),
             }

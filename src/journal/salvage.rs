@@ -22,7 +22,7 @@ use super::schema::Opened;
 use super::seal::{self, Keys, Place, Seal};
 use super::trouble::{self, Reaction};
 use super::wipe::{beside, close_whole, sync_folder};
-use super::{JournalError, WindowChange, codec, schema};
+use super::{JournalError, WindowChange, codec, schema, states};
 use crate::event::Timestamp;
 use crate::metrics::LOST_CORRUPT;
 use crate::state::UserState;
@@ -230,6 +230,8 @@ impl Salvage {
         }
         let found = self.records(delivered, last.unwrap_or_default())?;
         let users = if has_key { self.users(&found)? } else { 0 };
+        // A table of which less was saved than it had may lack what only the records have.
+        states::set(&self.target, 0)?;
         self.others()?;
         let known = schema::meta(&self.target, "missing_known")?.unwrap_or_default();
         let missing = found.missing().saturating_sub(known.unsigned_abs());
@@ -320,7 +322,7 @@ impl Salvage {
     }
 
     fn records(&self, delivered: u64, last: u64) -> rusqlite::Result<Records> {
-        let sql = "INSERT OR IGNORE INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let sql = "INSERT OR IGNORE INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         let mut insert = self.target.prepare(sql)?;
         let mut batch = 0;
         records(&self.source, &self.seal, delivered, last, &mut |values| {
@@ -403,7 +405,9 @@ impl Salvage {
         let opens = |row: &[Value]| {
             let mut values = both.iter().zip(row);
             values.all(|(column, value)| {
-                let place = row.first().and_then(|id| Place::of(table, column, id));
+                let place = row
+                    .first()
+                    .and_then(|id| Place::of(table, column, id, None));
                 place.is_none_or(|place| self.seal.opens(place, value))
             })
         };

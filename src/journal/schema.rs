@@ -23,7 +23,7 @@ const SQLITE_MIN: i32 = 3_051_003;
 
 /// What makes each version of the tables out of the one before; an older file is brought up to date by
 /// the steps that it lacks, in one transaction. A step that was released is never changed.
-const STEPS: [&str; 3] = [V1, V2, V3];
+const STEPS: [&str; 4] = [V1, V2, V3, V4];
 
 /// Version of the tables that this program writes.
 pub(super) const VERSION: usize = STEPS.len();
@@ -93,6 +93,12 @@ CREATE TABLE marks (at INTEGER PRIMARY KEY, position INTEGER NOT NULL) WITHOUT R
 /// Values may be sealed, which a program before this version would take for the values themselves. The
 /// tables are as they were.
 const V3: &str = "";
+
+/// A record may hold the state of its user, until the table of users has it (`states`).
+const V4: &str = "
+ALTER TABLE records ADD COLUMN user BLOB;
+ALTER TABLE records ADD COLUMN state BLOB;
+";
 
 const LOCK_ATTEMPTS: u32 = 4;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -437,8 +443,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
         let connection = open_or_create(&path, &Seal::default()).unwrap();
-        let sql =
-            "INSERT INTO records VALUES (0, 1, NULL, x'00', 'user.updated', 'client', x'7b7d')";
+        let sql = "INSERT INTO records VALUES (0, 1, NULL, x'00', 'user.updated', 'client', x'7b7d', NULL, NULL)";
         connection.execute(sql, []).unwrap();
         let found = found(
             &connection,

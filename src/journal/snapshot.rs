@@ -1,5 +1,9 @@
 //! What the journal knows of the users at one moment, for who compares without changing anything.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::states::{self, Late};
 use super::{Desk, JournalError, Reader, schema};
 use crate::config::JournalConfig;
 use crate::state::{DigestKey, UserKey, UserState};
@@ -12,6 +16,8 @@ pub struct Snapshot {
     pub digest_key: DigestKey,
     /// Whether a list was ever compared in full.
     pub first_list_done: bool,
+    /// What the table of users does not have yet.
+    late: BTreeMap<UserKey, Late>,
 }
 
 impl Snapshot {
@@ -26,6 +32,7 @@ impl Snapshot {
         Ok(Self {
             digest_key: schema::digest_key(&connection, &seal)?,
             first_list_done: schema::meta(&connection, "first_list_done")?.is_some(),
+            late: states::late(&connection, &seal)?,
             reader: Reader(connection, seal),
         })
     }
@@ -35,10 +42,15 @@ impl Snapshot {
     /// # Errors
     /// [`JournalError::Sql`].
     pub fn user(&self, user: &UserKey) -> Result<Option<UserState>, JournalError> {
-        self.reader.user(user)
+        let known = self.reader.user(user)?;
+        let late = self
+            .late
+            .get(user)
+            .filter(|late| late.is_newer(known.as_ref()));
+        Ok(late.map(|late| late.state.clone()).or(known))
     }
 
-    /// A page of the users, each with the key of its records.
+    /// A page of the users, each with the key of its records; empty only at the end.
     ///
     /// # Errors
     /// [`JournalError::Sql`].
@@ -47,6 +59,19 @@ impl Snapshot {
         after: Option<&UserKey>,
         count: usize,
     ) -> Result<Vec<(UserKey, String, UserState)>, JournalError> {
-        self.reader.users(after, count)
+        let mut page = self.reader.users(after, count)?;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        // A page that is not full is the last of the table.
+        let to = page.last().filter(|_| page.len() == count);
+        let to = to.map_or(Bound::Unbounded, |(user, _, _)| Bound::Included(*user));
+        for (user, late) in self.late.range((from.cloned(), to)) {
+            let row = (*user, late.key.clone(), late.state.clone());
+            match page.binary_search_by_key(user, |(user, _, _)| *user) {
+                Ok(index) if late.is_newer(Some(&page[index].2)) => page[index] = row,
+                Ok(_) => {}
+                Err(index) => page.insert(index, row),
+            }
+        }
+        Ok(page)
     }
 }

@@ -1,18 +1,20 @@
 //! What is known of users, for ingest: a bounded cache before the file.
 //!
-//! A state that is not committed yet is only here. It cannot be let go too early: a generation is
-//! dropped after as many newer states have been put as a generation holds, and fewer than that can
-//! wait for the writer.
+//! A state that the table of users does not have yet is only here. It cannot be let go too early: a
+//! generation is dropped after states of as many other users have been put as a generation holds, and fewer
+//! than that can wait for the writer, or wait with it for their turn.
 
 use std::collections::HashMap;
 
-use super::{Handle, JournalError, QUEUE, Reader, writer::COMMIT_RECORDS_MAX};
+use super::{
+    Handle, JournalError, QUEUE, Reader, states::BEHIND_STATES, writer::COMMIT_RECORDS_MAX,
+};
 use crate::state::{UserKey, UserState};
 
 /// Users in one of the two generations of the cache.
 const GENERATION: usize = 8 * 1024;
 
-const _: () = assert!(GENERATION > QUEUE + COMMIT_RECORDS_MAX);
+const _: () = assert!(GENERATION > QUEUE + COMMIT_RECORDS_MAX + BEHIND_STATES);
 
 /// The states of the users; owned by ingest, the only one who changes them.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 
 use super::seal::{self, Keys, Place, Seal};
-use super::{JournalError, Reader, codec, schema, trouble};
+use super::{JournalError, Reader, codec, schema, states, trouble};
 use crate::config::JournalConfig;
 use crate::event::EventId;
 use crate::state::UserKey;
@@ -211,9 +211,12 @@ fn records(
     seal: &Seal,
     report: &mut VerifyReport,
 ) -> rusqlite::Result<()> {
-    let sql = "SELECT position, event_id, event_type, key, body FROM records
-        WHERE position > ?1 ORDER BY position LIMIT ?2";
-    let mut statement = connection.prepare(sql)?;
+    let states = states::columns(connection);
+    let sql = format!(
+        "SELECT position, event_id, event_type, key, body, {states} FROM records
+        WHERE position > ?1 ORDER BY position LIMIT ?2"
+    );
+    let mut statement = connection.prepare(&sql)?;
     let mut after = 0;
     loop {
         let mut rows = statement.query((after, PAGE))?;
@@ -234,6 +237,11 @@ fn records(
             after = position;
             if let Some(wrong) = wrong(row, seal) {
                 report.problem(format_args!("record {position}: {wrong}"));
+            }
+            if states::state_of(row, seal, [5, 6]).is_err() {
+                report.problem(format_args!(
+                    "record {position}: the state beside it cannot be read"
+                ));
             }
         }
         if !any {
@@ -345,7 +353,7 @@ fn sealed(connection: &Connection, seal: &Seal, report: &mut VerifyReport) -> ru
             let id: Value = row.get(0)?;
             for (index, column) in columns.iter().enumerate() {
                 let value: Value = row.get(index + 1)?;
-                let place = Place::of(table, column, &id);
+                let place = Place::of(table, column, &id, None);
                 if place.is_some_and(|place| !seal.opens(place, &value)) {
                     let number: i64 = row.get(0)?;
                     report.problem(format_args!(

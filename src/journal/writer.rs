@@ -3,11 +3,13 @@
 //! Cursors alone do not force a commit: they ride with the next events, or wait a moment. A cursor
 //! that is behind after a crash costs a look at the destination, never an event.
 
+mod behind;
 mod blocked;
 mod prune;
 mod rows;
 mod wal;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,13 @@ use crate::metrics::Metrics;
 
 /// Events in one commit at most.
 pub(super) const COMMIT_RECORDS_MAX: usize = 2048;
+
+/// After a commit of so many events more are coming: the next one waits a little for them, since many
+/// small commits cost more than few large ones.
+const CROWDED: usize = 48;
+
+/// So long.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// A cursor is written at the latest after this time.
 const CURSOR_DELAY: Duration = Duration::from_millis(100);
@@ -71,6 +80,7 @@ pub(super) struct Writer {
     cursors_dirty: Option<Instant>,
     side: Side,
     marks: prune::Marks,
+    behind: behind::Behind,
     /// When the log was last to be begun anew.
     restarted: Instant,
     /// What was deleted and is still in the log.
@@ -94,6 +104,16 @@ struct Work {
     side: Vec<side::Change>,
     waiting: Vec<oneshot::Sender<()>>,
     first_list_done: bool,
+    /// The table of users is to have every state.
+    settle: bool,
+}
+
+/// What a commit has changed, for what the writer holds in memory.
+struct Committed {
+    marks: prune::Marks,
+    notices: Notices,
+    states: behind::Done,
+    pruned: usize,
 }
 
 impl Work {
@@ -133,6 +153,7 @@ impl Writer {
         room: Arc<Semaphore>,
     ) -> Result<Self, JournalError> {
         connection.set_prepared_statement_cache_capacity(64);
+        let last = schema::last_position(&connection)?;
         wal::set_up(&connection)?;
         let mut cursors = Vec::new();
         for sink in sinks {
@@ -163,6 +184,7 @@ impl Writer {
             cursors_dirty: None,
             side,
             marks: prune::Marks::default(),
+            behind: behind::Behind::new(last),
             restarted: Instant::now(),
             remains: wal::Remains::default(),
             blocked: None,
@@ -234,9 +256,15 @@ impl Writer {
             }
             let last = !appends_open && !controls_open;
             if self.is_time(&work, due) || last {
+                work.settle |= last;
+                let crowded = work.entries.len() >= CROWDED;
                 self.commit(&mut work)?;
-                if !self.commit_interval.is_zero() {
-                    tokio::time::sleep(self.commit_interval).await;
+                let pause = match self.commit_interval.is_zero() && crowded {
+                    true => GATHER,
+                    false => self.commit_interval,
+                };
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
                 }
             }
         }
@@ -250,6 +278,7 @@ impl Writer {
             (Some(Blocked::Full), _) => self.tried + FULL_POLL,
             (Some(Blocked::DiskFull | Blocked::Locked), _) => self.tried + RETRY,
             (None, Some(since)) => since + CURSOR_DELAY,
+            (None, None) if !self.behind.is_empty() => self.tried + CURSOR_DELAY,
             (None, None) => self.tried + IDLE,
         }
     }
@@ -289,7 +318,10 @@ impl Writer {
                     }
                     work.side.push(change);
                 }
-                Control::Sync(waiting) => work.waiting.push(waiting),
+                Control::Sync(waiting) => {
+                    work.settle = true;
+                    work.waiting.push(waiting);
+                }
             }
         }
     }
@@ -299,11 +331,18 @@ impl Writer {
         let started = Instant::now();
         self.tried = started;
         match self.transaction(work) {
-            Ok((marks, notices, pruned)) => {
+            Ok(Committed {
+                marks,
+                notices,
+                states,
+                pruned,
+            }) => {
                 self.marks = marks;
                 self.side.keep(notices);
                 // What replaces a state, too, leaves the old one behind.
-                self.remains.commit(pruned > 0 || !work.is_empty());
+                let replaces = !work.is_empty() || states.has_written();
+                self.remains.commit(pruned > 0 || replaces);
+                self.behind.keep(states);
             }
             Err(error) => return self.not_committed(error),
         }
@@ -325,10 +364,11 @@ impl Writer {
     }
 
     /// The whole work in one transaction, or nothing of it.
-    fn transaction(&self, work: &Work) -> rusqlite::Result<(prune::Marks, Notices, usize)> {
-        let mut notices = self.side.notices();
+    fn transaction(&self, work: &Work) -> rusqlite::Result<Committed> {
+        let (mut notices, plan) = (self.side.notices(), self.plan(work));
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
-        self.insert_entries(&work.entries)?;
+        self.insert_records(&work.entries, plan.leaves)?;
+        let states = self.write_states(&work.entries, &plan)?;
         self.insert_letters(&work.letters, &mut notices)?;
         for change in &work.windows {
             self.change_window(change, &mut notices)?;
@@ -348,7 +388,8 @@ impl Writer {
         }
         let delivered = self.delivered()?;
         let marks = self.mark(delivered)?;
-        let pruned = self.prune(&marks, delivered, work.entries.len())?;
+        let can_go = delivered.min(states.complete_to);
+        let pruned = self.prune(&marks, can_go, work.entries.len())?;
         // A journal that takes nothing does not hear, and a closing one has closed the feed before.
         if self.blocked.is_none()
             && !self.is_closing()
@@ -365,7 +406,12 @@ impl Writer {
         self.connection.execute_batch("COMMIT")?;
         reach_if(adds, Point::Committed);
         reach_if(moves_cursor, Point::MovedCursor);
-        Ok((marks, notices, pruned))
+        Ok(Committed {
+            marks,
+            notices,
+            states,
+            pruned,
+        })
     }
 
     /// Waits where that helps and nobody is in a hurry; else the process ends.
@@ -388,7 +434,9 @@ impl Writer {
     fn heard_until(&self, entries: &[Entry]) -> Option<Timestamp> {
         // Others may wait behind the last message of the commit; and a commit without one, such as of a
         // list, says nothing of those that wait.
-        let nothing_waits = || self.room.available_permits() == IN_FLIGHT_BYTES;
+        // Whoever is to end at once lets go of what waits: then its room is free and it was not heard.
+        let goes_on = *self.ending.borrow() == Ending::No;
+        let nothing_waits = || goes_on && self.room.available_permits() == IN_FLIGHT_BYTES;
         last_heard(entries).or_else(|| self.last_frame().filter(|_| nothing_waits()))
     }
 
@@ -420,16 +468,17 @@ impl Writer {
     /// Tells everybody what is durable now; only here does an event count as heard.
     fn tell(&self, work: &mut Work, elapsed: f64) {
         let mut committed: Vec<Arc<Record>> = Vec::with_capacity(work.entries.len());
+        let mut counts = HashMap::new();
         for entry in work.entries.drain(..) {
             if let Some((record, origin)) = entry.record {
-                let labels = [record.event_type.as_str(), origin.as_str()];
-                self.metrics
-                    .normalise
-                    .events
-                    .with_label_values(&labels)
-                    .inc();
+                *counts.entry((record.event_type, origin)).or_insert(0) += 1;
                 committed.push(record);
             }
+        }
+        for ((event_type, origin), count) in counts {
+            let labels = [event_type.as_str(), origin.as_str()];
+            let events = self.metrics.normalise.events.with_label_values(&labels);
+            events.inc_by(count);
         }
         for letter in work.letters.drain(..) {
             self.metrics
@@ -441,6 +490,7 @@ impl Writer {
         work.windows.clear();
         work.side.clear();
         work.first_list_done = false;
+        work.settle = false;
         self.side.tell();
         self.metrics.journal.commit_duration.observe(elapsed);
         if let Some(position) = committed.last().map(|record| record.position) {

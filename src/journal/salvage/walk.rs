@@ -8,8 +8,10 @@ use rusqlite::{Connection, Row};
 
 use crate::event::Timestamp;
 use crate::journal::seal::{Place, Seal};
+use crate::journal::states::{self, BEHIND_RECORDS};
 use crate::journal::trouble::{self, Reaction};
 use crate::journal::verify;
+use crate::journal::writer::COMMIT_RECORDS_MAX;
 use crate::state::UserKey;
 
 /// The distance between two tries in the table of users: with a million of them, whose keys are spread
@@ -62,6 +64,18 @@ impl Records {
         words.collect::<Vec<_>>().join(" ")
     }
 
+    /// Nothing is known to have been after this position.
+    fn ends(&mut self, last: u64) {
+        self.last = last;
+        self.gaps.retain(|(from, _)| *from <= last);
+        if let Some((_, to)) = self.gaps.last_mut() {
+            *to = last.min(*to);
+        }
+        if self.gaps.is_empty() {
+            self.before_gap = None;
+        }
+    }
+
     fn gap(&mut self, from: u64, to: u64, before: Option<Timestamp>) {
         if from > to {
             return;
@@ -81,8 +95,7 @@ fn damage(error: rusqlite::Error) -> rusqlite::Result<()> {
     }
 }
 
-const COLUMNS: &str =
-    "SELECT position, event_id, event_type, key, body, received_at, occurred_at FROM records";
+const COLUMNS: &str = "SELECT position, event_id, event_type, key, body, received_at, occurred_at";
 
 /// Gives each readable record with a sound content to `take`, in the order of the table's columns.
 pub(super) fn records(
@@ -102,15 +115,20 @@ pub(super) fn records(
     let highest = number("SELECT max(position) FROM records")?.unwrap_or_default();
     let bytes = source.path().and_then(|path| std::fs::metadata(path).ok());
     let room = bytes.map_or(u64::MAX, |file| file.len() / RECORD_BYTES_MIN);
+    let possible = first.max(delivered).saturating_add(room);
+    let known = last.max(highest).min(possible);
     let mut found = Records {
         first,
-        last: last
-            .max(highest)
-            .min(first.max(delivered).saturating_add(room)),
+        // Of so many at the end nothing but they themselves may tell.
+        last: known
+            .saturating_add(BEHIND_RECORDS + COMMIT_RECORDS_MAX as u64)
+            .min(possible),
         ..Records::default()
     };
-    let mut run = source.prepare(&format!("{COLUMNS} WHERE position >= ?1 ORDER BY position"))?;
-    let mut one = source.prepare(&format!("{COLUMNS} WHERE position = ?1"))?;
+    let mut reached = 0;
+    let columns = format!("{COLUMNS}, {} FROM records", states::columns(source));
+    let mut run = source.prepare(&format!("{columns} WHERE position >= ?1 ORDER BY position"))?;
+    let mut one = source.prepare(&format!("{columns} WHERE position = ?1"))?;
     let (mut next, mut before) = (first, None);
     while next <= found.last {
         let mut rows = run.query([next])?;
@@ -128,6 +146,7 @@ pub(super) fn records(
             found.gap(next, position - 1, before);
             before = row.get(5).ok().map(Timestamp);
             found.saved += 1;
+            reached = position;
             next = position + 1;
             take(values)?;
         };
@@ -140,6 +159,7 @@ pub(super) fn records(
     }
     let last = found.last;
     found.gap(next, last, before);
+    found.ends(known.max(reached));
     Ok(found)
 }
 
@@ -152,7 +172,14 @@ fn sound(row: &Row<'_>, seal: &Seal) -> Option<(u64, Vec<Value>)> {
     // In the order of the table: position, received, occurred, id, type, key, body.
     let values = [0, 5, 6, 1, 2, 3, 4].map(|column| row.get(column));
     let values = values.into_iter().collect::<rusqlite::Result<Vec<_>>>();
-    Some((position, values.ok()?))
+    let mut values = values.ok()?;
+    // An event is worth more than the state beside it.
+    let state = match states::state_of(row, seal, [7, 8]) {
+        Ok(Some(_)) => [7, 8].map(|column| row.get(column).unwrap_or(Value::Null)),
+        Ok(None) | Err(_) => [Value::Null, Value::Null],
+    };
+    values.extend(state);
+    Some((position, values))
 }
 
 /// The next readable record from a position on, or the position after the last.

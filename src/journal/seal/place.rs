@@ -19,14 +19,20 @@ pub(in crate::journal) enum Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// The place of a value of this row, if it is one that is sealed; `row` is the row's first column.
-    pub(in crate::journal) fn of(table: &str, column: &str, row: &'a Value) -> Option<Self> {
+    /// The place of a value of this row, if it is one that is sealed; `row` is the row's first column, `of`
+    /// the one that names a user, where it is another.
+    pub(in crate::journal) fn of(
+        table: &str,
+        column: &str,
+        row: &'a Value,
+        of: Option<&'a Value>,
+    ) -> Option<Self> {
         let signed = match row {
             Value::Integer(number) => *number,
             Value::Null | Value::Real(_) | Value::Text(_) | Value::Blob(_) => -1,
         };
         let number = u64::try_from(signed).unwrap_or(u64::MAX);
-        let user = match row {
+        let user = match of.unwrap_or(row) {
             Value::Blob(bytes) => <&UserKey>::try_from(bytes.as_slice()).ok(),
             Value::Null | Value::Integer(_) | Value::Real(_) | Value::Text(_) => None,
         };
@@ -35,7 +41,7 @@ impl<'a> Place<'a> {
             ("records", "body") => Some(Self::RecordBody(number)),
             ("records", "key") => Some(Self::RecordKey(number)),
             ("users", "key") => user.map(Self::UserKey),
-            ("users", "state") => user.map(Self::UserState),
+            ("users" | "records", "state") => user.map(Self::UserState),
             ("dead_letters", "body") => Some(Self::LetterBody(signed)),
             ("dead_letters", "key") => Some(Self::LetterKey(signed)),
             ("notices", "body") => Some(Self::NoticeBody(number)),

@@ -95,6 +95,11 @@ impl Writer {
         Ok(marks)
     }
 
+    /// Whether the file nears its limit.
+    pub(super) fn is_crowded_file(&self) -> bool {
+        self.used() > self.capacity / 100 * CROWDED_PERCENT
+    }
+
     /// Deletes some of the records that may go, and says how many; `written` is how many this commit
     /// adds.
     pub(super) fn prune(
@@ -104,8 +109,7 @@ impl Writer {
         written: usize,
     ) -> rusqlite::Result<usize> {
         // What every sink has makes room long before the feed would have to wait for it.
-        let crowded = self.used() > self.capacity / 100 * CROWDED_PERCENT;
-        let (to, at_once) = if crowded {
+        let (to, at_once) = if self.is_crowded_file() {
             (delivered, 4 * PRUNE)
         } else {
             (delivered.min(marks.expired), PRUNE)

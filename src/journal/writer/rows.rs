@@ -1,23 +1,34 @@
-//! The rows of a commit: records with the states of their users, dead letters, blind windows.
+//! The rows of a commit: records, dead letters, blind windows.
 //!
 //! What is personal is sealed here, if the journal is. It commits nothing itself.
-
-use std::collections::HashMap;
 
 use super::Writer;
 use crate::journal::notices::{Notices, numbers};
 use crate::journal::seal::Place;
 use crate::journal::{DEAD_LETTERS_MAX, DeadLetter, Entry, WINDOWS_MAX, WindowChange, codec, side};
-use crate::state::UserKey;
 
 impl Writer {
-    pub(super) fn insert_entries(&self, entries: &[Entry]) -> rusqlite::Result<()> {
+    /// The records, each with the state of its user where that stays beside it.
+    pub(super) fn insert_records(
+        &self,
+        entries: &[Entry],
+        with_state: bool,
+    ) -> rusqlite::Result<()> {
         let seal = &self.seal;
-        let sql = "INSERT INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let sql = "INSERT INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         let mut insert = self.connection.prepare_cached(sql)?;
-        let mut states: HashMap<&UserKey, &Entry> = HashMap::new();
         for entry in entries {
             if let Some((record, _)) = &entry.record {
+                let (user, state) = match with_state {
+                    true => {
+                        let state = codec::encode(&entry.state);
+                        let sealed = seal
+                            .seal(Place::UserState(&entry.user), &state)?
+                            .into_owned();
+                        (Some(entry.user), Some(sealed))
+                    }
+                    false => (None, None),
+                };
                 insert.execute((
                     record.position,
                     record.received_at.0,
@@ -26,19 +37,10 @@ impl Writer {
                     record.event_type.as_str(),
                     seal.seal_text(Place::RecordKey(record.position), &record.key)?,
                     seal.seal(Place::RecordBody(record.position), &record.body)?,
+                    user,
+                    state,
                 ))?;
             }
-            states.insert(&entry.user, entry);
-        }
-        let sql = "INSERT OR REPLACE INTO users VALUES (?1, ?2, ?3)";
-        let mut upsert = self.connection.prepare_cached(sql)?;
-        for (user, entry) in states {
-            let state = codec::encode(&entry.state);
-            upsert.execute((
-                user,
-                seal.seal_text(Place::UserKey(user), &entry.key)?,
-                seal.seal(Place::UserState(user), &state)?,
-            ))?;
         }
         Ok(())
     }
