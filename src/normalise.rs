@@ -5,6 +5,7 @@
 //! The `user_token` ends here, dropped with the parsed frame, unless the operator has named a policy
 //! that needs it: then it goes on in a type that nobody can print.
 
+mod message;
 mod token;
 
 use std::collections::BTreeSet;
@@ -132,8 +133,10 @@ pub const USER_ID_MAX: usize = 1024;
 /// Names of unknown keys are counted up to this length, in characters.
 const UNKNOWN_NAME_MAX: usize = 64;
 
-/// Keys of the payload that are known and not part of the record.
-const KNOWN_ASIDE: [&str; 3] = ["user_id", "user_token", "advisor_user_id"];
+/// Whether a key of the payload is known and not part of the record.
+fn is_aside(name: &str) -> bool {
+    matches!(name, "user_id" | "user_token" | "advisor_user_id")
+}
 
 /// Reads one text frame; its `user_token` is dropped with it.
 pub fn frame(text: &str) -> Frame {
@@ -146,6 +149,14 @@ pub fn frame_with_token(text: &str) -> Frame {
 }
 
 fn read(text: &str, with_token: bool) -> Frame {
+    match message::read(text, with_token) {
+        Some((observation, unknown)) => Frame::Data(observation, unknown),
+        None => read_tree(text, with_token),
+    }
+}
+
+/// As [`read`], for every form that a frame may have.
+fn read_tree(text: &str, with_token: bool) -> Frame {
     let Ok(Value::Object(mut envelope)) = serde_json::from_str(text) else {
         return Frame::Rejected(Reason::Malformed, None);
     };
@@ -203,9 +214,7 @@ fn observe(payload: Value, with_token: bool) -> Result<(Observation, BTreeSet<St
     if with_token {
         observation.token = payload.remove("user_token").and_then(UserToken::of);
     }
-    let unknown = payload
-        .keys()
-        .filter(|name| !KNOWN_ASIDE.contains(&name.as_str()));
+    let unknown = payload.keys().filter(|name| !is_aside(name));
     let unknown = unknown
         .map(|name| name.chars().take(UNKNOWN_NAME_MAX).collect())
         .collect();

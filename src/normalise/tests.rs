@@ -1,5 +1,8 @@
 //! The vendor's oddities, one test each. Pure: no clock, no I/O.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample;
 use serde_json::json;
 
 use super::*;
@@ -188,4 +191,80 @@ fn replies_are_known_in_their_old_and_new_form() {
         (reply.success, reply.explanation.as_str()),
         (false, "no right")
     );
+}
+
+/// An object with some of these keys, some of them twice, and values that fit and that do not.
+fn object(keys: &'static [&'static str], values: Vec<String>) -> impl Strategy<Value = String> {
+    let member = (sample::select(keys), sample::select(values));
+    vec(member, 0..9).prop_map(|members| {
+        let members = members
+            .iter()
+            .map(|(key, value)| format!("\"{key}\":{value}"));
+        format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+    })
+}
+
+fn values() -> Vec<String> {
+    let numbers = "0 7 -1 1717005327995988841 1e999 1.5";
+    let others = r#"null true "" "7" "x" "\ud800" "\u0061" [] [{}] {} {"sms":true,"sms":false} {"token":"t"}"#;
+    let all = numbers.split(' ').chain(others.split(' '));
+    all.map(str::to_owned).collect()
+}
+
+fn payload() -> impl Strategy<Value = String> {
+    let keys = &[
+        "user_id",
+        "user_id",
+        "user_token",
+        "advisor_user_id",
+        "email",
+        "status",
+        "requirements",
+        "account_type",
+        "first_name",
+        "new",
+        "us\\u0065r_id",
+    ];
+    object(keys, values())
+}
+
+fn envelope() -> impl Strategy<Value = String> {
+    payload().prop_flat_map(|payload| {
+        let keys = &[
+            "recipient",
+            "sequence",
+            "timestamp",
+            "payload",
+            "type",
+            "action",
+        ];
+        let others = object(keys, values());
+        let text = Value::String(payload.clone()).to_string();
+        let payload = sample::select(std::vec![payload, text]);
+        (others, payload, any::<bool>()).prop_map(|(others, payload, first)| {
+            let ours = format!("\"recipient\":\"{FEED_NAME}\",\"payload\":{payload}");
+            let others = others.trim_matches(['{', '}']);
+            match (others, first) {
+                ("", _) => format!("{{{ours}}}"),
+                (_, true) => format!("{{{ours},{others}}}"),
+                (_, false) => format!("{{{others},{ours}}}"),
+            }
+        })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn a_usual_message_is_read_as_the_tree_reads_it(text in envelope(), with_token: bool) {
+        prop_assert_eq!(read(&text, with_token), read_tree(&text, with_token), "{}", text);
+    }
+}
+
+#[test]
+fn a_message_in_its_usual_form_needs_no_tree() {
+    let text = include_str!("../../tests/data/vendor_page.frames.jsonl");
+    for line in text.lines() {
+        assert!(message::read(line, true).is_some(), "{line}");
+    }
 }
