@@ -50,7 +50,7 @@ clean: ## remove what was built; the tools in .cache/ stay
 
 ## Checks, cheapest first
 
-.PHONY: test lint unit it fuzz bench bench-list bench-journal chaos-short chaos
+.PHONY: test lint unit it fuzz bench bench-stages bench-list bench-journal chaos-short chaos
 test: lint compose-check unit fuzz it chaos-short ## everything that must pass before a change lands
 	@echo 'make test: all passed'
 
@@ -95,6 +95,9 @@ BENCH_PYTHON := $(CACHE)/python-bench-$(BENCH_WEBSOCKETS_VERSION)-$(BENCH_CONFLU
 bench: $(BENCH_PYTHON)/.done ## the bridge beside a script and beside its libraries, in turns (docs/performance.md)
 	cargo bench --locked --bench bridge --no-run
 	tests/beds/run.sh cargo bench --locked --bench bridge -- $(BENCH) --python $(BENCH_PYTHON)/bin/python
+
+bench-stages: ## each stage of the line by itself, by Criterion (docs/performance.md)
+	cargo bench --locked --bench stages
 
 bench-list: ## time and memory of comparing a list of LIST_USERS (1,000,000) (docs/reconcile.md)
 	CARGO_PROFILE_DEV_OPT_LEVEL=2 ONBOARDING_BRIDGE_LIST_USERS=$(LIST_USERS) cargo test --locked --target-dir target/bench \

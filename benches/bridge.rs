@@ -15,6 +15,8 @@
 mod candidate;
 #[path = "bridge/consumer.rs"]
 mod consumer;
+#[path = "bridge/growth.rs"]
+mod growth;
 #[path = "bridge/limits.rs"]
 mod limits;
 #[path = "bridge/run.rs"]
@@ -31,7 +33,7 @@ use clap::Parser;
 /// What to measure.
 #[derive(Parser, Clone, Debug)]
 struct Options {
-    /// limits, kafka, jetstream, both, file, latency; all of them where none is named
+    /// limits, kafka, jetstream, both, file, latency, growth; all of them where none is named
     parts: Vec<String>,
     #[arg(long, default_value_t = 300_000)]
     events: usize,
@@ -39,6 +41,12 @@ struct Options {
     users: usize,
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Records in the journal that has grown, for `growth`.
+    #[arg(long, default_value_t = 10_000_000)]
+    records: u64,
+    /// Events of the backlog, for `growth`.
+    #[arg(long, default_value_t = 1_000_000)]
+    backlog: usize,
     /// Leave the scripts out.
     #[arg(long)]
     alone: bool,
@@ -81,5 +89,8 @@ fn main() {
     }
     if named("latency") {
         run::latency(&options);
+    }
+    if named("growth") {
+        growth::measure(&options);
     }
 }

@@ -1,6 +1,6 @@
 //! Feed to consumer: at full speed, and at a rate.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::table::{self, Spread, percentile};
 use super::vendor::{Frames, Vendor};
 
 /// Events before those that count, so that everything is open and warm.
-const WARM: usize = 5000;
+pub(crate) const WARM: usize = 5000;
 
 /// Events of a run at a rate.
 const SECONDS: f64 = 10.0;
@@ -44,10 +44,10 @@ impl Destination {
 /// What one run showed.
 #[derive(Clone, Default)]
 pub(crate) struct Figures {
-    rate: f64,
-    cpu: f64,
+    pub(crate) rate: f64,
+    pub(crate) cpu: f64,
     idle: f64,
-    peak: f64,
+    pub(crate) peak: f64,
     subscribed: f64,
     drain: f64,
     /// Milliseconds, p50, p99, p99.9.
@@ -55,22 +55,39 @@ pub(crate) struct Figures {
 }
 
 /// Servers, and the runtime that speaks to them.
-struct Stage<'a> {
+pub(crate) struct Stage<'a> {
     options: &'a Options,
     runtime: tokio::runtime::Runtime,
     folder: PathBuf,
     runs: usize,
+    /// Topics of Kafka, each with a sink.
+    pub(crate) topics: usize,
+    /// Makes what the candidate finds in its folder.
+    pub(crate) prepare: Option<Box<dyn Fn(&Path)>>,
 }
 
 impl<'a> Stage<'a> {
-    fn new(options: &'a Options) -> Self {
+    pub(crate) fn new(options: &'a Options) -> Self {
         Self {
             options,
             runtime: tokio::runtime::Runtime::new().expect("threads"),
             // Beside the build, so on a disk and not in memory.
             folder: PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench"),
             runs: 0,
+            topics: 1,
+            prepare: None,
         }
+    }
+
+    /// The rounds of the bridge alone.
+    pub(crate) fn bridge(
+        &mut self,
+        destination: Destination,
+        frames: &[Arc<Frames>; 2],
+    ) -> Vec<Figures> {
+        let rounds = 0..self.options.rounds;
+        let run = |_| self.run(Kind::Bridge, destination, frames, None);
+        rounds.map(run).collect()
     }
 
     /// The candidates for a destination, each with its rounds; they take turns.
@@ -106,15 +123,19 @@ impl<'a> Stage<'a> {
             .folder
             .join(format!("{}-{}", std::process::id(), self.runs));
         std::fs::create_dir_all(&folder).expect("a folder");
+        if let Some(prepare) = &self.prepare {
+            prepare(&folder);
+        }
         let topic = format!("bench-{}-{}", std::process::id(), self.runs);
         let prefix = topic.clone();
         let mut target = Target::default();
         if matches!(destination, Destination::Kafka | Destination::Both) {
-            self.runtime
-                .block_on(consumer::create_topic(&self.options.kafka, &topic));
-            target
-                .kafka
-                .push((self.options.kafka.clone(), topic.clone()));
+            for number in 0..self.topics {
+                let topic = format!("{topic}-{number}");
+                self.runtime
+                    .block_on(consumer::create_topic(&self.options.kafka, &topic));
+                target.kafka.push((self.options.kafka.clone(), topic));
+            }
         }
         if matches!(destination, Destination::JetStream | Destination::Both) {
             self.runtime
@@ -148,9 +169,9 @@ impl<'a> Stage<'a> {
             table::say(&format!("{:?}", candidate.threads()));
         }
         let drain = candidate.end();
-        if !target.kafka.is_empty() {
+        for (brokers, topic) in &target.kafka {
             self.runtime
-                .block_on(consumer::delete_topic(&self.options.kafka, &topic));
+                .block_on(consumer::delete_topic(brokers, topic));
         }
         std::fs::remove_dir_all(&folder).unwrap_or_default();
         let count = frames[1].count() as f64;
@@ -257,7 +278,7 @@ pub(crate) fn throughput(options: &Options, destination: Destination) {
     }
 }
 
-fn spread(rounds: &[Figures], figure: fn(&Figures) -> f64) -> Spread {
+pub(crate) fn spread(rounds: &[Figures], figure: fn(&Figures) -> f64) -> Spread {
     Spread::of(&rounds.iter().map(figure).collect::<Vec<_>>())
 }
 
