@@ -218,8 +218,9 @@ struct Running {
 impl Running {
     /// Asks everything to end at once; the journal waits for no room any more.
     fn now(&self) {
-        self.stopper.now();
+        // The journal first: what ingest lets go of then was not heard.
         self.journal.hurry();
+        self.stopper.now();
     }
 
     fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {

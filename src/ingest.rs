@@ -84,7 +84,17 @@ pub struct Ingest {
     /// Whether the journal has room, and what was done where it had none.
     room: Room,
     /// Where the body of an event is put together.
-    body: Vec<u8>,
+    body: Buffer,
+}
+
+/// Shows nothing: it holds the last event.
+#[derive(Default)]
+struct Buffer(Vec<u8>);
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Buffer(***)")
+    }
 }
 
 impl Ingest {
@@ -132,7 +142,7 @@ impl Ingest {
             unknown_names: BTreeSet::new(),
             silence: Silence::new(config.reconcile.silence_grace.0),
             room: Room::new(config.journal.when_full, journal.blocked(), ties.deaf),
-            body: Vec::new(),
+            body: Buffer::default(),
         })
     }
 
@@ -246,8 +256,8 @@ impl Ingest {
             .key_again(key, |key| self.key.user(key) == user);
         event.user_id.clone_from(&key);
         // In a buffer that is large enough by now, then as long as it is.
-        self.body.clear();
-        serde_json::to_writer(&mut self.body, &event).expect("an event has only string keys");
+        self.body.0.clear();
+        serde_json::to_writer(&mut self.body.0, &event).expect("an event has only string keys");
         let record = Record {
             position: self.appender.next_position(),
             event_id: event.event_id,
@@ -255,7 +265,7 @@ impl Ingest {
             key: key.clone(),
             occurred_at: event.occurred_at,
             received_at: event.received_at,
-            body: self.body.clone(),
+            body: self.body.0.clone(),
         };
         state.position = record.position;
         self.users.put(user, state.clone());

@@ -407,7 +407,7 @@ fn ready(
     wipe::freed_pages(&connection)?;
     let late = states::catch_up(&connection, &seal)?;
     if late > 0 {
-        tracing::debug!(states = late, "the table of users has caught up");
+        tracing::debug!(users = late, "the table of users has caught up");
     }
     Ok(Ready {
         found: schema::found(&connection, &seal, path, sinks, clock())?,

@@ -119,22 +119,32 @@ impl Reader {
         after: Option<&UserKey>,
         count: usize,
     ) -> Result<Vec<(UserKey, String, UserState)>, JournalError> {
+        self.read_users(after, count).map(|(users, _)| users)
+    }
+
+    /// As [`users`](Self::users), and whether the table has no more: a row that is no state is left out.
+    pub(super) fn read_users(
+        &self,
+        after: Option<&UserKey>,
+        count: usize,
+    ) -> Result<(Vec<(UserKey, String, UserState)>, bool), JournalError> {
         let sql = "SELECT user, key, state FROM users WHERE user > ?1 ORDER BY user LIMIT ?2";
         let mut statement = self.0.prepare_cached(sql)?;
         let first: &[u8] = after.map_or(&[], |user| user.as_slice());
         let mut rows = statement.query((first, count))?;
-        let (mut users, mut last) = (Vec::new(), after.copied());
+        let (mut users, mut last, mut read) = (Vec::new(), after.copied(), 0);
         while let Some(row) = rows.next()? {
             let user = row.get(0)?;
             trouble::ascends(&last, &Some(user))?;
             last = Some(user);
+            read += 1;
             let state = self.1.open(Place::UserState(&user), row.get_ref(2)?)?;
             if let Some(state) = codec::decode(&state) {
                 let key = self.1.open_text(Place::UserKey(&user), row.get_ref(1)?)?;
                 users.push((user, key, state));
             }
         }
-        Ok(users)
+        Ok((users, read < count))
     }
 
     /// The earliest time at which any event after a position was received. It looks at all of them:

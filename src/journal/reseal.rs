@@ -130,6 +130,10 @@ fn copy_table(
             let value: Value = row.get(index)?;
             match Place::of(table, column, &first, of.as_ref()) {
                 Some(place) => from.seal.convert(to, place, value),
+                // Whose it is cannot be told, so it cannot be sealed either.
+                None if (table, *column) == ("records", "state") && value != Value::Null => Err(
+                    trouble::damaged("a state beside a record is nobody's".to_owned()),
+                ),
                 None => Ok(value),
             }
         });

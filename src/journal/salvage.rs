@@ -32,6 +32,9 @@ use walk::{Records, records, users};
 /// work; damage in a larger one is found when it is met, and then saved from at the next start.
 const CHECK_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// Columns of the table of records; the last two are the state beside it.
+const RECORD_COLUMNS: usize = 9;
+
 /// Rows in one transaction of the new file.
 const BATCH: u64 = 10_000;
 
@@ -212,7 +215,7 @@ struct Salvage {
 impl Salvage {
     fn all(self, sinks: &[&str], now: Timestamp) -> rusqlite::Result<Saved> {
         self.target.execute_batch("BEGIN")?;
-        let has_key = self.meta();
+        let (has_key, complete_to) = self.meta();
         let cursors = self.cursors()?;
         let mut last = cursors.iter().map(|(_, position)| *position).max();
         let delivered = |sink: &&str| cursors.iter().find(|(name, _)| name == sink);
@@ -228,10 +231,10 @@ impl Salvage {
                 Ok(())
             })?;
         }
-        let found = self.records(delivered, last.unwrap_or_default())?;
+        // What stood beside records before was in the table, or something newer. Without the key nobody is known.
+        let states_after = if has_key { complete_to } else { u64::MAX };
+        let found = self.records(delivered, last.unwrap_or_default(), states_after)?;
         let users = if has_key { self.users(&found)? } else { 0 };
-        // A table of which less was saved than it had may lack what only the records have.
-        states::set(&self.target, 0)?;
         self.others()?;
         let known = schema::meta(&self.target, "missing_known")?.unwrap_or_default();
         let missing = found.missing().saturating_sub(known.unsigned_abs());
@@ -263,8 +266,9 @@ impl Salvage {
         })
     }
 
-    /// Copies the numbers and the key; whether the key is among them.
-    fn meta(&self) -> bool {
+    /// Copies the numbers and the key; whether the key is among them, and up to where the table of users had
+    /// every state.
+    fn meta(&self) -> (bool, u64) {
         let mut has_key = false;
         let copied = self.copy(
             "SELECT name, value FROM meta",
@@ -282,12 +286,17 @@ impl Salvage {
         );
         if let Err(error) = copied {
             tracing::error!(%error, "not all of the journal's own numbers are readable");
+            // Perhaps it was one of those.
+            if let Ok(None) = states::complete_to(&self.target) {
+                states::set(&self.target, 0).unwrap_or_default();
+            }
         }
         if !has_key {
             let forget = "DELETE FROM meta WHERE name = 'first_list_done'";
             self.target.execute(forget, []).unwrap_or_default();
         }
-        has_key
+        let complete_to = states::complete_to(&self.target).unwrap_or_default();
+        (has_key, complete_to.unwrap_or(u64::MAX))
     }
 
     fn cursors(&self) -> rusqlite::Result<Vec<(String, u64)>> {
@@ -321,18 +330,29 @@ impl Salvage {
         Ok(())
     }
 
-    fn records(&self, delivered: u64, last: u64) -> rusqlite::Result<Records> {
+    /// Copies the records, and the states beside those after a position.
+    fn records(&self, delivered: u64, last: u64, states_after: u64) -> rusqlite::Result<Records> {
         let sql = "INSERT OR IGNORE INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         let mut insert = self.target.prepare(sql)?;
         let mut batch = 0;
-        records(&self.source, &self.seal, delivered, last, &mut |values| {
-            insert.execute(rusqlite::params_from_iter(values))?;
-            batch += 1;
-            if batch % BATCH == 0 {
-                self.target.execute_batch("COMMIT; BEGIN")?;
-            }
-            Ok(())
-        })
+        records(
+            &self.source,
+            &self.seal,
+            delivered,
+            last,
+            &mut |position, mut values| {
+                if position <= states_after {
+                    values.truncate(RECORD_COLUMNS - 2);
+                    values.extend([Value::Null, Value::Null]);
+                }
+                insert.execute(rusqlite::params_from_iter(values))?;
+                batch += 1;
+                if batch % BATCH == 0 {
+                    self.target.execute_batch("COMMIT; BEGIN")?;
+                }
+                Ok(())
+            },
+        )
     }
 
     /// Copies the users; one whose last event is lost is told to differ in everything, so that the

@@ -59,10 +59,9 @@ impl Snapshot {
         after: Option<&UserKey>,
         count: usize,
     ) -> Result<Vec<(UserKey, String, UserState)>, JournalError> {
-        let mut page = self.reader.users(after, count)?;
+        let (mut page, is_last) = self.reader.read_users(after, count)?;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        // A page that is not full is the last of the table.
-        let to = page.last().filter(|_| page.len() == count);
+        let to = page.last().filter(|_| !is_last);
         let to = to.map_or(Bound::Unbounded, |(user, _, _)| Bound::Included(*user));
         for (user, late) in self.late.range((from.cloned(), to)) {
             let row = (*user, late.key.clone(), late.state.clone());

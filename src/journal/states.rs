@@ -60,7 +60,7 @@ pub(super) fn set(connection: &Connection, position: u64) -> rusqlite::Result<()
 }
 
 /// The position after which states are only in the records; none where the table has them all.
-fn complete_to(connection: &Connection) -> rusqlite::Result<Option<u64>> {
+pub(super) fn complete_to(connection: &Connection) -> rusqlite::Result<Option<u64>> {
     let position = schema::meta(connection, META)?;
     Ok(position.map(|position| u64::try_from(position).unwrap_or_default()))
 }

@@ -227,11 +227,71 @@ async fn records_that_are_lost_behind_the_last_known_state_are_counted() {
     let damage = "UPDATE records SET body = x'00' WHERE position BETWEEN 80 AND 99";
     connection.execute(damage, []).unwrap();
     drop(connection);
-    std::fs::write(killed.path.with_extension("db.lock"), "damaged\n").unwrap();
+    damage(&killed, "");
     let journal = open(&killed, &["sink"]);
     assert_eq!(journal.appender.position(), 100);
     journal.handle.sync().await.unwrap();
     close(journal).await;
     let missing = "SELECT missing FROM windows WHERE reason = 'journal_corrupt'";
     assert_eq!(number(&killed.path, missing), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn states_without_records_do_not_pass_those_that_were_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&folder);
+    let mut journal = crowded(&mut config, 100).await;
+    for user in 101..=160 {
+        let adopted = Entry {
+            record: None,
+            ..entry(&mut journal, user, "")
+        };
+        journal.appender.append(adopted).await.unwrap();
+    }
+    while in_table(&config) == 1 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(in_table(&config), 160);
+    close(journal).await;
+}
+
+/// A file whose next start saves what is readable.
+fn damage(config: &JournalConfig, how: &str) {
+    let connection = Connection::open(&config.path).unwrap();
+    connection.execute_batch(how).unwrap();
+    std::fs::write(config.path.with_extension("db.lock"), "damaged\n").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saved_file_without_its_key_knows_nobody() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut config = config(&folder);
+    let journal = crowded(&mut config, 100).await;
+    let killed = killed(&config, &other);
+    close(journal).await;
+    damage(
+        &killed,
+        "UPDATE meta SET value = 'none' WHERE name = 'digest_key'",
+    );
+    assert_eq!(known(&killed, 100).await, [None; 100]);
+    assert_eq!(in_table(&killed), 0);
+    assert_eq!(number(&killed.path, "SELECT count(*) FROM records"), 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saved_file_takes_no_state_that_the_table_had_replaced() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut config = config(&folder);
+    let journal = crowded(&mut config, 100).await;
+    journal.handle.sync().await.unwrap();
+    let killed = killed(&config, &other);
+    close(journal).await;
+    let user = hex::encode([50; 16]);
+    damage(
+        &killed,
+        &format!("DELETE FROM users WHERE user = x'{user}'"),
+    );
+    let mut expected = all(100);
+    expected[49] = None;
+    assert_eq!(known(&killed, 100).await, expected);
 }

@@ -256,7 +256,6 @@ impl Writer {
             }
             let last = !appends_open && !controls_open;
             if self.is_time(&work, due) || last {
-                work.settle |= last;
                 let crowded = work.entries.len() >= CROWDED;
                 self.commit(&mut work)?;
                 let pause = match self.commit_interval.is_zero() && crowded {

@@ -103,7 +103,7 @@ pub(super) fn records(
     seal: &Seal,
     delivered: u64,
     last: u64,
-    take: &mut dyn FnMut(Vec<Value>) -> rusqlite::Result<()>,
+    take: &mut dyn FnMut(u64, Vec<Value>) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<Records> {
     let number = |sql: &str| -> rusqlite::Result<Option<u64>> {
         let found = source.query_row(sql, [], |row| row.get(0));
@@ -148,7 +148,7 @@ pub(super) fn records(
             found.saved += 1;
             reached = position;
             next = position + 1;
-            take(values)?;
+            take(position, values)?;
         };
         if ended {
             break;

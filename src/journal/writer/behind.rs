@@ -24,6 +24,8 @@ pub(super) struct Behind {
     last: u64,
     /// What the file says of how far the table is.
     said: Option<u64>,
+    /// States of other users that the table got meanwhile: ingest forgets by those as well.
+    passed: usize,
 }
 
 struct Left {
@@ -80,7 +82,8 @@ impl Behind {
     /// The commit is done.
     pub(super) fn keep(&mut self, done: Done) {
         for user in &done.written {
-            self.states.remove(user);
+            let was_behind = self.states.remove(user).is_some();
+            self.passed += usize::from(!was_behind);
         }
         for (user, mut left) in done.left {
             match self.states.get_mut(&user) {
@@ -102,6 +105,9 @@ impl Behind {
         {
             self.order.pop_front();
         }
+        if self.states.is_empty() {
+            self.passed = 0;
+        }
         self.last = done.last;
         self.said = Some(done.complete_to);
     }
@@ -115,12 +121,14 @@ impl Writer {
             .oldest()
             .next()
             .map_or(0, |(_, left)| behind.last - left.first);
+        let waits = behind.states.len() + behind.passed + work.entries.len();
         let must = work.settle
-            || self.is_closing()
             || self.blocked == Some(Blocked::Full)
             || self.is_crowded_file()
             || span >= BEHIND_RECORDS
-            || behind.states.len() + work.entries.len() > BEHIND_STATES;
+            || waits > BEHIND_STATES
+            // States without records pass in numbers, and ingest forgets what was left before.
+            || work.entries.iter().any(|entry| entry.record.is_none());
         let leaves = work.entries.len() >= CROWDED && !must;
         let writes = match (must, leaves || self.blocked.is_some()) {
             (true, _) => usize::MAX,

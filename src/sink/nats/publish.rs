@@ -87,11 +87,12 @@ pub(super) async fn publish(
         let answer_to = window.answers.address(index);
         tokio::select! {
             biased;
+            // First, for the client takes much before it says that there is no room.
+            error = trouble.as_mut() => window.lose(error),
             sent = send(&connection.client, config, record, answer_to) => match sent {
                 Ok(()) => window.is_sent(index),
                 Err(error) => window.fail(index, error),
             },
-            error = trouble.as_mut() => window.lose(error),
         }
     }
     window.drain(trouble).await;
