@@ -223,11 +223,10 @@ async fn records_that_are_lost_behind_the_last_known_state_are_counted() {
     let killed = killed(&config, &other);
     close(journal).await;
     // Of the last records only the very last is sound.
-    let connection = Connection::open(&killed.path).unwrap();
-    let damage = "UPDATE records SET body = x'00' WHERE position BETWEEN 80 AND 99";
-    connection.execute(damage, []).unwrap();
-    drop(connection);
-    damage(&killed, "");
+    damage(
+        &killed,
+        "UPDATE records SET body = x'00' WHERE position BETWEEN 80 AND 99",
+    );
     let journal = open(&killed, &["sink"]);
     assert_eq!(journal.appender.position(), 100);
     journal.handle.sync().await.unwrap();
