@@ -1,0 +1,133 @@
+"""Everything around the scenarios: beds, vendors, Prometheus, and the runbook's commands."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import threading
+import time
+
+import runbook
+from drill import buses
+from drill.processes import KEY, ROOT, Bed, Bridge, Ports, Vendor, eventually
+from drill.prometheus import Alerts, Prometheus, shorter
+from drill.scenario import nats_sink
+
+# The alerts are made for a scrape each minute, or more often.
+SCRAPE = 60
+
+
+class World:
+    key = KEY
+
+    def __init__(self, folder, program, factor, first_port):
+        self.folder, self.program, self.factor = folder, program, factor
+        self.ports = Ports(first_port)
+        self.processes, self.bridges, self.streams = [], {}, []
+        self.late_nats_lock, self.is_late_nats_ready = threading.Lock(), False
+        self.kafka = Bed("kafka.sh", folder, "kafka", self.ports.take(3))
+        self.nats = Bed("nats.sh", folder, "nats", self.ports.take(3))
+        self.late_nats = Bed("nats.sh", folder, "late-nats", self.ports.take(3))
+        for bed in (self.nats, self.kafka):
+            bed.begin()
+        self.calm = self.vendor("calm", "--rate", "5")
+        # Fast enough to fill a small journal in seconds.
+        self.busy = self.vendor("busy", "--rate", "150")
+        self.runs = dict.fromkeys(())
+        tools = folder / "bin"
+        tools.mkdir()
+        (tools / "onboarding-bridge").symlink_to(program)
+        self.path = f"{tools}:{os.environ['PATH']}"
+        self.sections = {section.title: section for section in runbook.sections()}
+        self.tried = []
+
+    def vendor(self, name, *options):
+        vendor = Vendor(name, self.program, self.ports.take(), self.folder, *options)
+        self.processes.append(vendor)
+        return vendor
+
+    def bridge(self, name, vendor, sinks, **more):
+        bridge = Bridge(name, self.program, self.ports.take(), self.folder, vendor, sinks, **more)
+        self.processes.append(bridge)
+        self.bridges[name] = bridge
+        return bridge
+
+    def stream(self, name, port=None, control=True, settle="0s", **config):
+        """A sink with a stream of its own, which is there before any bridge starts."""
+        stream, prefix = f"S{name}".upper(), f"stream.{name}"
+        subjects = [f"{prefix}.>"] + [f"{prefix}_control.>"] * control
+        self.streams.append((stream, subjects, config))
+        return nats_sink(name, port or self.nats.port, stream, prefix, settle)
+
+    def begin(self, scenarios):
+        rules = shorter((ROOT / "monitoring/alerts.yaml").read_text(), self.factor)
+        targets = {scenario.name: scenario.bridge.port for scenario in scenarios}
+        interval = SCRAPE / self.factor
+        self.prometheus = Prometheus(self.folder, self.ports.take(), rules, targets, interval)
+        self.processes.append(self.prometheus)
+        self.alerts = Alerts(self.prometheus, interval / 2)
+        self.nats.ready()
+        for stream, subjects, config in self.streams:
+            buses.create_stream(self.nats.port, stream, subjects, **config)
+        for process in self.processes:
+            if isinstance(process, Vendor):
+                process.ready()
+        self.prometheus.up()
+        self.alerts.start()
+
+    def late_nats_is_ready(self):
+        """Starts the NATS server that was away, once, whoever asks first."""
+        with self.late_nats_lock:
+            if not self.is_late_nats_ready:
+                self.late_nats.begin()
+                self.late_nats.ready()
+                self.is_late_nats_ready = True
+
+    @staticmethod
+    def settle(seconds=3.0):
+        time.sleep(seconds)
+
+    def try_runbook(self, alert, bridge):
+        """Runs the commands of the alert's section against the bridge; says which failed."""
+        problems = []
+        environment = {
+            **os.environ,
+            "PATH": self.path,
+            "BRIDGE": bridge.url,
+            "CONFIG": str(bridge.config),
+            "PROMETHEUS": self.prometheus.url,
+        }
+        for command in self.sections[alert].commands:
+            ran = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", command.line],
+                env=environment, cwd=bridge.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+            )
+            self.tried.append((alert, command.line))
+            if ran.returncode not in command.codes:
+                problems.append(f"runbook of {alert}: {command.line!r} ended with {ran.returncode}: {(ran.stdout + ran.stderr)[-300:]}")
+            elif not ran.stdout.strip():
+                problems.append(f"runbook of {alert}: {command.line!r} printed nothing")
+        return problems
+
+    def end(self):
+        if hasattr(self, "alerts"):
+            self.alerts.stop()
+        for process in reversed(self.processes):
+            process.stop()
+        for bed in (self.nats, self.late_nats, self.kafka):
+            bed.stop()
+
+    def copy_to(self, folder):
+        for log in self.folder.glob("*.log"):
+            shutil.copy(log, folder)
+        shutil.copy(self.folder / "prometheus/alerts.yaml", folder)
+
+    def show_log(self, name):
+        """The end of what the bridge of a scenario has said."""
+        log = pathlib.Path(self.folder / f"bridge-{name}.log")
+        if log.exists():
+            print(f"--- {log.name}")
+            print("\n".join(log.read_text().splitlines()[-15:]))
+
+
+__all__ = ["World", "eventually"]
