@@ -39,12 +39,10 @@ def arguments():
 def play(world, scenarios):
     """All at once; whoever takes longer than the limit has failed."""
     deadline = time.monotonic() + LIMIT
-    threads = [threading.Thread(target=scenario.play, daemon=True) for scenario in scenarios]
-    for thread in threads:
-        thread.start()
-    for thread, scenario in zip(threads, scenarios):
-        thread.join(max(0.0, deadline - time.monotonic()))
-        if thread.is_alive():
+    for scenario in scenarios:
+        threading.Thread(target=scenario.play, daemon=True).start()
+    for scenario in scenarios:
+        if not scenario.over.wait(max(0.0, deadline - time.monotonic())):
             scenario.problems.append(f"not over after {LIMIT} s")
     # What resolved last may be followed by what should not fire.
     world.settle(10)

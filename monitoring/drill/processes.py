@@ -61,7 +61,7 @@ class Ports:
 
 
 def with_us():
-    """In the child: ends when the drill ends, however it does."""
+    """In the child: ends when the thread that started it ends, so with the drill, however that ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -111,28 +111,37 @@ class Vendor(Process):
 
 
 class Bridge(Process):
-    """A bridge with its configuration; `sinks` is YAML in flow style, one string a sink."""
+    """A bridge with its configuration: `sinks` is YAML, one string a sink; `feed` and `journal` override."""
 
-    def __init__(self, name, program, port, folder, vendor, sinks, key=KEY, feed="", journal=""):
+    def __init__(self, name, program, port, folder, vendor, sinks, feed=None, journal=None):
         self.port, self.url = port, f"http://127.0.0.1:{port}"
         self.folder = folder / name
         self.folder.mkdir()
         self.config, self.key = self.folder / "bridge.yaml", self.folder / "key"
-        self.key.write_text(key)
-        self.config.write_text(
-            f"feed: {{url: 'ws://127.0.0.1:{vendor.port}/ws', api_key_file: '{self.key}', ping_interval: 1s, "
-            "idle_timeout: 3s, reply_timeout: 2s, limits: {connections: 10, requests_per_minute: 40, block_wait: 1s}"
-            f"{feed}}}\n"
-            f"reconcile: {{url: 'http://127.0.0.1:{vendor.port}', read_after_write: 0s, silence_grace: 0s}}\n"
-            f"journal: {{path: '{self.folder}/journal.db'{journal}}}\n"
-            f"admin: {{listen: '127.0.0.1:{port}'}}\nshutdown: {{drain: 2s}}\nsinks:\n"
-            + "".join(f"  - {sink}\n" for sink in sinks)
-        )
+        self.key.write_text(KEY)
+        parts = {
+            "feed": {
+                "url": f"ws://127.0.0.1:{vendor.port}/ws",
+                "api_key_file": str(self.key),
+                "ping_interval": "1s",
+                "idle_timeout": "3s",
+                "reply_timeout": "2s",
+                "limits": {"connections": 10, "requests_per_minute": 40, "block_wait": "1s"},
+                **(feed or {}),
+            },
+            "reconcile": {"url": f"http://127.0.0.1:{vendor.port}", "read_after_write": "0s", "silence_grace": "0s"},
+            "journal": {"path": str(self.folder / "journal.db"), **(journal or {})},
+            "admin": {"listen": f"127.0.0.1:{port}"},
+            "shutdown": {"drain": "2s"},
+        }
+        lines = [f"{part}: {json.dumps(content)}" for part, content in parts.items()]  # JSON is YAML
+        self.config.write_text("\n".join([*lines, "sinks:", *(f"  - {sink}" for sink in sinks)]) + "\n")
         super().__init__(f"bridge-{name}", [program, "run", "--config", self.config], folder)
 
     def up(self):
-        """Starts, and waits until it can be scraped."""
-        self.start()
+        """Starts, if it does not run, and waits until it can be scraped."""
+        if not self.running():
+            self.start()
         eventually(self.name, lambda: self.running() and get(self.url + "/metrics")[0] == 200)
 
     def metric(self, series):
@@ -149,7 +158,7 @@ class Bed:
 
     def __init__(self, script, folder, name, port):
         self.script, self.port = str(ROOT / "tests/beds" / script), port
-        self.data = folder / name
+        self.data, self.log = folder / name, folder / f"{name}.log"
         self.data.mkdir()
         self.starting = None
 
@@ -160,11 +169,12 @@ class Bed:
     def begin(self):
         """Starts it beside whatever else is done; `ready` waits for it."""
         command = [self.script, "start", "--data", str(self.data), "--port", str(self.port), "--owner", str(os.getpid())]
-        self.starting = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        with self.log.open("wb") as log:
+            self.starting = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def ready(self):
         if self.starting.wait(300):
-            raise RuntimeError(f"{self.script} did not start")
+            raise RuntimeError(f"{self.script} did not start: {self.log.read_text()[-2000:]}")
 
     def stop(self):
         if self.starting is not None:

@@ -94,7 +94,8 @@ class Alerts:
 
     def stop(self):
         self.over.set()
-        self.thread.join(10)
+        if self.thread.is_alive():
+            self.thread.join(10)
 
     def _watch(self):
         while not self.over.wait(self.pause):

@@ -1,5 +1,6 @@
 """What every scenario does alike: starts its bridge, waits for its alert, tries the runbook, waits again."""
 
+import threading
 import time
 
 from drill.processes import eventually, get
@@ -7,10 +8,10 @@ from drill.processes import eventually, get
 PREFIX = "OnboardingBridge"
 
 
-def nats_sink(name, port, stream, prefix, settle="0s"):
+def nats_sink(name, port, stream, prefix):
     return (
         f"{{name: {name}, type: nats, url: 'nats://127.0.0.1:{port}', stream: {stream}, "
-        f"subject_prefix: {prefix}, settle: {settle}}}"
+        f"subject_prefix: {prefix}, settle: 0s}}"
     )
 
 
@@ -24,6 +25,7 @@ class Scenario:
     def __init__(self, world):
         self.world, self.name = world, type(self).__name__.lower()
         self.bridge, self.problems, self.seen = None, [], {}
+        self.over = threading.Event()
         self.prepare(world)
 
     def prepare(self, world):
@@ -74,11 +76,16 @@ class Scenario:
             self.run()
         except Exception as error:  # a scenario must not take the others with it
             self.problems.append(f"{type(error).__name__}: {error}")
+        self.over.set()
+        # A process ends with the thread that started it; see `with_us`.
+        self.world.ended.wait()
 
     def verdict(self):
         """What is wrong, after the book of everything that fired."""
         wrong = list(self.problems)
-        fired = {alert.removeprefix(PREFIX) for alert in self.world.alerts.of(self.name)}
+        fired = {alert.removeprefix(PREFIX): seen for alert, seen in self.world.alerts.of(self.name).items()}
         wrong += [f"{alert} did not fire and resolve" for alert in self.must if self.seen.get(alert, [0, None])[1] is None]
-        wrong += [f"{alert} fired and should not" for alert in sorted(fired - {*self.must, *self.may})]
+        for alert in sorted(fired.keys() - {*self.must, *self.may}):
+            first, last = fired[alert]
+            wrong.append(f"{alert} fired and should not, from second {first:.1f} to {last:.1f}")
         return wrong

@@ -23,17 +23,17 @@ class World:
     def __init__(self, folder, program, factor, first_port):
         self.folder, self.program, self.factor = folder, program, factor
         self.ports = Ports(first_port)
-        self.processes, self.bridges, self.streams = [], {}, []
-        self.late_nats_lock, self.is_late_nats_ready = threading.Lock(), False
+        self.processes, self.bridges, self.streams, self.topics = [], {}, [], []
+        self.ended = threading.Event()
+        self.late_nats_lock, self.is_late_nats_back = threading.Lock(), False
         self.kafka = Bed("kafka.sh", folder, "kafka", self.ports.take(3))
         self.nats = Bed("nats.sh", folder, "nats", self.ports.take(3))
         self.late_nats = Bed("nats.sh", folder, "late-nats", self.ports.take(3))
-        for bed in (self.nats, self.kafka):
+        for bed in (self.nats, self.late_nats, self.kafka):
             bed.begin()
         self.calm = self.vendor("calm", "--rate", "5")
         # Fast enough to fill a small journal in seconds.
         self.busy = self.vendor("busy", "--rate", "150")
-        self.runs = dict.fromkeys(())
         tools = folder / "bin"
         tools.mkdir()
         (tools / "onboarding-bridge").symlink_to(program)
@@ -52,36 +52,48 @@ class World:
         self.bridges[name] = bridge
         return bridge
 
-    def stream(self, name, port=None, control=True, settle="0s", **config):
+    def stream(self, name, bed=None, port=None, control=True, **config):
         """A sink with a stream of its own, which is there before any bridge starts."""
-        stream, prefix = f"S{name}".upper(), f"stream.{name}"
+        bed, stream, prefix = bed or self.nats, f"S{name}".upper(), f"stream.{name}"
         subjects = [f"{prefix}.>"] + [f"{prefix}_control.>"] * control
-        self.streams.append((stream, subjects, config))
-        return nats_sink(name, port or self.nats.port, stream, prefix, settle)
+        self.streams.append((bed, stream, subjects, config))
+        return nats_sink(name, port or bed.port, stream, prefix)
 
     def begin(self, scenarios):
+        """Everything runs and can be scraped before Prometheus looks for the first time."""
         rules = shorter((ROOT / "monitoring/alerts.yaml").read_text(), self.factor)
         targets = {scenario.name: scenario.bridge.port for scenario in scenarios}
         interval = SCRAPE / self.factor
         self.prometheus = Prometheus(self.folder, self.ports.take(), rules, targets, interval)
         self.processes.append(self.prometheus)
         self.alerts = Alerts(self.prometheus, interval / 2)
-        self.nats.ready()
-        for stream, subjects, config in self.streams:
-            buses.create_stream(self.nats.port, stream, subjects, **config)
+        for bed in (self.nats, self.late_nats, self.kafka):
+            bed.ready()
+        for bed, stream, subjects, config in self.streams:
+            buses.create_stream(bed.port, stream, subjects, **config)
+        for topic in self.topics:
+            buses.create_topic(self.kafka.port, topic)
+        # It is away from now on; what it holds is there when it returns.
+        self.late_nats.call("kill")
         for process in self.processes:
             if isinstance(process, Vendor):
                 process.ready()
+        for bridge in self.bridges.values():
+            bridge.start()
+        for bridge in self.bridges.values():
+            bridge.up()
         self.prometheus.up()
+        # `increase` needs what was before the fault.
+        enough = f"count(count_over_time(up[1m]) > 3) == {len(targets)}"
+        eventually("every bridge is scraped", lambda: self.prometheus.query(enough), 60)
         self.alerts.start()
 
-    def late_nats_is_ready(self):
+    def late_nats_returns(self):
         """Starts the NATS server that was away, once, whoever asks first."""
         with self.late_nats_lock:
-            if not self.is_late_nats_ready:
-                self.late_nats.begin()
-                self.late_nats.ready()
-                self.is_late_nats_ready = True
+            if not self.is_late_nats_back:
+                self.late_nats.call("restart")
+                self.is_late_nats_back = True
 
     @staticmethod
     def settle(seconds=3.0):
@@ -105,7 +117,7 @@ class World:
             self.tried.append((alert, command.line))
             if ran.returncode not in command.codes:
                 problems.append(f"runbook of {alert}: {command.line!r} ended with {ran.returncode}: {(ran.stdout + ran.stderr)[-300:]}")
-            elif not ran.stdout.strip():
+            elif not (ran.stdout + ran.stderr).strip():
                 problems.append(f"runbook of {alert}: {command.line!r} printed nothing")
         return problems
 
@@ -116,6 +128,7 @@ class World:
             process.stop()
         for bed in (self.nats, self.late_nats, self.kafka):
             bed.stop()
+        self.ended.set()
 
     def copy_to(self, folder):
         for log in self.folder.glob("*.log"):
@@ -129,5 +142,3 @@ class World:
             print(f"--- {log.name}")
             print("\n".join(log.read_text().splitlines()[-15:]))
 
-
-__all__ = ["World", "eventually"]
