@@ -5,7 +5,8 @@
 - alerts have the form that alerts.yaml promises, and Grafana's rules are the same alerts;
 - each alert has a test in which it fires and, in the same case, does not;
 - each alert has its section of docs/runbook.md, in the same order, and each section its alert;
-- the dashboards keep the rules of lint_boards.py.
+- the dashboards keep the rules of lint_boards.py;
+- what docker-compose.yml mounts is there.
 
 It says everything that is wrong and ends with 1, or says what it looked at. It writes nothing. Needs
 PyYAML.
@@ -117,6 +118,16 @@ def runbook_rules(known):
             yield f"runbook.md: there is no metric {name}"
 
 
+def compose_mounts():
+    """Compose itself would make a folder of what is missing, and not complain."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for name, service in services.items():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            if source.startswith("./") and not (ROOT / source).exists():
+                yield f"docker-compose.yml: {name} mounts {source}, which is not there"
+
+
 def board_rules(known):
     paths = sorted((HERE / "dashboards").glob("*.json"))
     if len(paths) != 2:
@@ -128,7 +139,14 @@ def board_rules(known):
 
 def main():
     known = catalogue.metrics()
-    wrong = [*alert_rules(known), *grafana_rules(), *alert_tests(known), *runbook_rules(known), *board_rules(known)]
+    wrong = [
+        *alert_rules(known),
+        *grafana_rules(),
+        *alert_tests(known),
+        *runbook_rules(known),
+        *board_rules(known),
+        *compose_mounts(),
+    ]
     for line in wrong:
         print(line)
     if wrong:

@@ -60,23 +60,36 @@ class Lost(Scenario):
     def prepare(self, world):
         sink = world.stream(self.name, bed=world.late_nats)
         journal = {"max_bytes": "600KiB", "retention": "0s", "when_full": self.when_full}
-        self.bridge = self.make(world.busy, [sink], journal=journal)
+        # Fast enough to fill a small journal in seconds.
+        self.vendor = world.vendor(self.name, "--rate", "150")
+        self.bridge = self.make(self.vendor, [sink], journal=journal)
+
+    def worse(self):
+        """What happens next while it lasts."""
 
     def run(self):
         self.bridge.up()
         for alert in self.must:
             self.fires(alert)
+        self.worse()
         self.world.late_nats_returns()
         for alert in self.must:
             self.resolves(alert)
 
 
 class Full(Lost):
-    """The journal is full, and the feed waits."""
+    """The journal is full, and the feed waits until it is not read any more: one page, not two."""
 
     fault = "sink away, journal full, when_full: block"
     must = ("JournalFillingUp", "JournalBlocked", "SinkStalled")
     when_full = "block"
+
+    def worse(self):
+        self.vendor.do("rate", events_per_second=3000)
+        self.wait("the feed is not read", lambda: self.bridge.metric("feed_connected") == 0)
+        self.vendor.do("rate", events_per_second=50)
+        # As long as a disconnected feed would need to page.
+        self.world.settle(2 * 5 * 60 / self.world.factor)
 
 
 class Disconnected(Scenario):

@@ -25,15 +25,12 @@ class World:
         self.ports = Ports(first_port)
         self.processes, self.bridges, self.streams, self.topics = [], {}, [], []
         self.ended = threading.Event()
-        self.late_nats_lock, self.is_late_nats_back = threading.Lock(), False
         self.kafka = Bed("kafka.sh", folder, "kafka", self.ports.take(3))
         self.nats = Bed("nats.sh", folder, "nats", self.ports.take(3))
         self.late_nats = Bed("nats.sh", folder, "late-nats", self.ports.take(3))
         for bed in (self.nats, self.late_nats, self.kafka):
             bed.begin()
         self.calm = self.vendor("calm", "--rate", "5")
-        # Fast enough to fill a small journal in seconds.
-        self.busy = self.vendor("busy", "--rate", "150")
         tools = folder / "bin"
         tools.mkdir()
         (tools / "onboarding-bridge").symlink_to(program)
@@ -75,6 +72,8 @@ class World:
             buses.create_topic(self.kafka.port, topic)
         # It is away from now on; what it holds is there when it returns.
         self.late_nats.call("kill")
+        waiting = sum(bed is self.late_nats for bed, *_ in self.streams)
+        self.all_waited = threading.Barrier(max(1, waiting), lambda: self.late_nats.call("restart"))
         for process in self.processes:
             if isinstance(process, Vendor):
                 process.ready()
@@ -89,11 +88,8 @@ class World:
         self.alerts.start()
 
     def late_nats_returns(self):
-        """Starts the NATS server that was away, once, whoever asks first."""
-        with self.late_nats_lock:
-            if not self.is_late_nats_back:
-                self.late_nats.call("restart")
-                self.is_late_nats_back = True
+        """The NATS server that was away is back, as soon as all whose sink it is have asked for it."""
+        self.all_waited.wait(120)
 
     @staticmethod
     def settle(seconds=3.0):
