@@ -128,8 +128,9 @@ fmt-check: ## is the Rust code formatted?
 shell-check: ## shellcheck of every script
 	git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run | xargs -0 shellcheck --external-sources
 
-dockerfile-check: $(PYTHON_TOOLS)/.done ## hadolint of the Dockerfile
+dockerfile-check: $(PYTHON_TOOLS)/.done ## hadolint of the Dockerfile, and its list of targets against Cargo.toml
 	$(PYTHON_TOOLS)/bin/hadolint Dockerfile
+	tests/dockerfile.py
 
 clippy: ## clippy, every warning an error
 	cargo clippy --all-targets --locked -- -D warnings
