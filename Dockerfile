@@ -11,7 +11,7 @@ COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches fuzz tests/chaos \
     && echo 'fn main() {}' > src/main.rs \
-    && touch src/lib.rs benches/journal.rs fuzz/fuzz.rs tests/chaos/main.rs \
+    && touch src/lib.rs benches/bridge.rs benches/journal.rs benches/stages.rs fuzz/fuzz.rs tests/chaos/main.rs \
     && cargo build --release --locked --bin onboarding-bridge --lib \
     && rm -r src
 

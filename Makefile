@@ -9,6 +9,14 @@ COMPOSE_VERSION := 2.40.3
 GO_VERSION := 1.26.6
 PYYAML_VERSION := 6.0.3
 
+HELM_VERSION := 4.3.1
+HELM_UNITTEST_VERSION := 1.1.2
+KUBECONFORM_VERSION := 0.8.0
+KUBERNETES_VALIDATE_VERSION := 1.37.0
+PROMETHEUS_OPERATOR_VERSION := 0.85.0
+# The oldest that Chart.yaml allows, and the newest that there are schemas of.
+KUBERNETES_VERSIONS := 1.29.0 1.37.0
+
 BENCH_WEBSOCKETS_VERSION := 17.4
 BENCH_CONFLUENT_VERSION := 2.16.1
 BENCH_NATS_VERSION := 2.16.0
@@ -31,6 +39,10 @@ PYTHON_TOOLS := $(CACHE)/python-hadolint-$(HADOLINT_VERSION)-check-jsonschema-$(
 MONITORING_PYTHON := $(CACHE)/python-pyyaml-$(PYYAML_VERSION)
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 COMPOSE := $(CACHE)/bin/docker-compose-$(COMPOSE_VERSION)
+HELM := $(CACHE)/bin/helm-$(HELM_VERSION)
+HELM_UNITTEST := $(CACHE)/bin/helm-unittest-$(HELM_UNITTEST_VERSION)
+KUBECONFORM := $(CACHE)/bin/kubeconform-$(KUBECONFORM_VERSION)
+CHART_PYTHON := $(CACHE)/python-chart-$(KUBERNETES_VALIDATE_VERSION)
 # The machine's own Go if there is one (any since 1.21 fetches the version that a module asks for).
 GO := $(or $(shell command -v go),$(CACHE)/go-$(GO_VERSION)/bin/go)
 
@@ -53,7 +65,7 @@ clean: ## remove what was built; the tools in .cache/ stay
 ## Checks, cheapest first
 
 .PHONY: test lint unit it drill fuzz bench bench-stages bench-list bench-journal chaos-short chaos
-test: lint compose-check monitoring unit fuzz it drill chaos-short ## everything that must pass before a change lands
+test: lint compose-check monitoring chart unit fuzz it drill chaos-short ## everything that must pass before a change lands
 	@echo 'make test: all passed'
 
 lint: fmt-check shell-check dockerfile-check clippy doc deny ## format, shell, Dockerfile, clippy, rustdoc, licences
@@ -128,8 +140,9 @@ fmt-check: ## is the Rust code formatted?
 shell-check: ## shellcheck of every script
 	git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run | xargs -0 shellcheck --external-sources
 
-dockerfile-check: $(PYTHON_TOOLS)/.done ## hadolint of the Dockerfile
+dockerfile-check: $(PYTHON_TOOLS)/.done ## hadolint of the Dockerfile, and its list of targets against Cargo.toml
 	$(PYTHON_TOOLS)/bin/hadolint Dockerfile
+	tests/dockerfile.py
 
 clippy: ## clippy, every warning an error
 	cargo clippy --all-targets --locked -- -D warnings
@@ -164,6 +177,39 @@ monitoring: $(MONITORING_PYTHON)/.done ## alerts and their tests, dashboards, ru
 monitoring-files: $(MONITORING_PYTHON)/.done ## write anew what follows from monitoring/alerts.yaml and monitoring/boards
 	$(MONITORING)/generate.py
 
+## The Helm chart
+
+CHART := charts/onboarding-bridge
+# Whose configuration it is; BRIDGE=PROGRAM takes one that is built already.
+BUILT := $(or $(CARGO_TARGET_DIR),target)/debug/onboarding-bridge
+BRIDGE := $(BUILT)
+
+# Prints where the definitions of ServiceMonitor and its like are.
+CRDS := $(GO) mod download -json github.com/prometheus-operator/prometheus-operator@v$(PROMETHEUS_OPERATOR_VERSION) \
+  | python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"] + "/example/prometheus-operator-crd")'
+
+.PHONY: chart chart-bridge chart-docs
+chart: chart-bridge $(HELM) $(HELM_UNITTEST) $(KUBECONFORM) $(CHART_PYTHON)/.done | $(GO) ## the Helm chart: generated parts, lint, schemas, unit tests, wrong values, the bridge's own view
+	work=$$(mktemp -d)
+	trap 'rm -rf "$$work"' EXIT
+	export HELM_CACHE_HOME=$$work/cache HELM_CONFIG_HOME=$$work/config HELM_DATA_HOME=$$work/data
+	$(BRIDGE) schema config > "$$work/config.json"
+	$(CHART_PYTHON)/bin/python charts/tools/generate.py "$$work/config.json" --check
+	$(HELM_UNITTEST) --strict $(CHART)
+	$(CHART_PYTHON)/bin/python charts/tools/kube_schemas.py "$$work/schemas" "$$($(CRDS))" $(KUBERNETES_VERSIONS)
+	$(CHART_PYTHON)/bin/python charts/tests/rendered.py --helm $(HELM) --kubeconform $(KUBECONFORM) --bridge $(BRIDGE) \
+	  --schemas "$$work/schemas" $(KUBERNETES_VERSIONS)
+	$(CHART_PYTHON)/bin/python charts/tests/refused.py $(HELM)
+
+chart-bridge:
+	@[ "$(BRIDGE)" != "$(BUILT)" ] || cargo build --locked --bin onboarding-bridge
+
+chart-docs: chart-bridge $(CHART_PYTHON)/.done ## write the chart's values.schema.json and table of values anew
+	work=$$(mktemp -d)
+	trap 'rm -rf "$$work"' EXIT
+	$(BRIDGE) schema config > "$$work/config.json"
+	$(CHART_PYTHON)/bin/python charts/tools/generate.py "$$work/config.json"
+
 ## Tools. Each is made beside its place and then renamed, so that an interrupted make leaves no half.
 
 $(PYTHON_TOOLS)/.done:
@@ -189,7 +235,42 @@ $(BENCH_PYTHON)/.done:
 $(CARGO_DENY):
 	cargo install --quiet --locked --root $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION) --version $(CARGO_DENY_VERSION) cargo-deny
 
-# `go install module@version` refuses this module's replace lines; a copy of it as the main module builds.
+$(CHART_PYTHON)/.done:
+	rm -rf $(CHART_PYTHON)
+	python3 -m venv $(CHART_PYTHON)
+	$(CHART_PYTHON)/bin/pip install -q --disable-pip-version-check --no-input \
+	  kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION)
+	touch $@
+
+$(HELM): | $(GO)
+	mkdir -p $(CACHE)/bin
+	work=$$(mktemp -d $(CACHE)/helm.XXXXXX)
+	trap 'rm -rf "$$work"' EXIT
+	CGO_ENABLED=0 GOBIN=$$work $(GO) install -trimpath \
+	  -ldflags '-s -w -X helm.sh/helm/v4/internal/version.version=v$(HELM_VERSION)' helm.sh/helm/v4/cmd/helm@v$(HELM_VERSION)
+	mv "$$work/helm" $@
+
+$(KUBECONFORM): | $(GO)
+	mkdir -p $(CACHE)/bin
+	work=$$(mktemp -d $(CACHE)/kubeconform.XXXXXX)
+	trap 'rm -rf "$$work"' EXIT
+	CGO_ENABLED=0 GOBIN=$$work $(GO) install -trimpath -ldflags '-s -w' \
+	  github.com/yannh/kubeconform/cmd/kubeconform@v$(KUBECONFORM_VERSION)
+	mv "$$work/kubeconform" $@
+
+# `go install module@version` refuses the replace lines of the next two modules; a copy of each as the
+# main module builds.
+$(HELM_UNITTEST): | $(GO)
+	mkdir -p $(CACHE)/bin
+	work=$$(mktemp -d $(CACHE)/helm-unittest.XXXXXX)
+	trap 'rm -rf "$$work"' EXIT
+	source=$$($(GO) mod download -json github.com/helm-unittest/helm-unittest@v$(HELM_UNITTEST_VERSION) \
+	  | python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"])')
+	cp -r --no-preserve=mode "$$source" "$$work/source"
+	cd "$$work/source"
+	CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '-s -w' -o "$$work/helm-unittest" ./cmd/helm-unittest
+	mv "$$work/helm-unittest" $@
+
 $(COMPOSE): | $(GO)
 	mkdir -p $(CACHE)/bin
 	work=$$(mktemp -d $(CACHE)/compose.XXXXXX)

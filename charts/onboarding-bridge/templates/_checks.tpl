@@ -1,0 +1,172 @@
+{{/*
+What the schema cannot say: values that are wrong together. Each message names the key.
+*/}}
+
+{{/* Of one feed: {root, feed}. */}}
+{{- define "onboarding-bridge.check" -}}
+{{- $at := .feed.at -}}
+{{- $values := .feed.values -}}
+{{- $config := $values.config -}}
+{{- if not $values.apiKey.existingSecret -}}
+{{- fail (printf "%sapiKey.existingSecret is empty: name the Secret that holds the enterprise API key" $at) -}}
+{{- end -}}
+{{- if hasKey (default dict $config.feed) "api_key" -}}
+{{- fail (printf "%sconfig.feed.api_key: no credential is written into values; put it into a Secret and name that in %sapiKey.existingSecret" $at $at) -}}
+{{- end -}}
+{{- $wanted := include "onboarding-bridge.apiKeyFile" .feed -}}
+{{- if ne $wanted (dig "feed" "api_key_file" $wanted $config) -}}
+{{- fail (printf "%sconfig.feed.api_key_file is set by the chart, to %s; leave it out" $at $wanted) -}}
+{{- end -}}
+{{- if not $config.sinks -}}
+{{- fail (printf "%sconfig.sinks is empty: name at least one sink" $at) -}}
+{{- end -}}
+{{- if gt (len .feed.fullname) 52 -}}
+{{- fail (printf "%s is too long a name for a StatefulSet, which may have 52 characters: shorten feeds.%s, or set fullnameOverride" .feed.fullname .feed.name) -}}
+{{- end -}}
+{{- include "onboarding-bridge.checkSecrets" . -}}
+{{- include "onboarding-bridge.checkPaths" (dict "feed" .feed "at" (printf "%sconfig" $at) "value" $config) -}}
+{{- range $index, $sink := $config.sinks -}}
+{{- include "onboarding-bridge.checkSink" (dict "feed" $.feed "at" (printf "%sconfig.sinks[%d]" $at $index) "sink" $sink) -}}
+{{- end -}}
+{{- include "onboarding-bridge.checkVolume" . -}}
+{{- include "onboarding-bridge.checkPod" . -}}
+{{- end -}}
+
+{{- define "onboarding-bridge.checkSecrets" -}}
+{{- $at := .feed.at -}}
+{{- range $name, $source := .feed.values.secrets -}}
+{{- if eq $name "sfox" -}}
+{{- fail (printf "%ssecrets.sfox: the name is taken by the API key, see %sapiKey" $at $at) -}}
+{{- end -}}
+{{- if eq (empty $source.secretName) (empty $source.configMapName) -}}
+{{- fail (printf "%ssecrets.%s needs either secretName or configMapName" $at $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Every file that the configuration names, at any depth, must be in the pod: {feed, at, value}. */}}
+{{- define "onboarding-bridge.checkPaths" -}}
+{{- if kindIs "map" .value -}}
+{{- range $key, $value := .value -}}
+{{- $at := printf "%s.%s" $.at $key -}}
+{{- if regexMatch "(_file|[.]location|[.]file|[.]keytab)$" $key -}}
+{{- include "onboarding-bridge.checkPath" (dict "feed" $.feed "at" $at "path" $value) -}}
+{{- else if hasSuffix "_files" $key -}}
+{{- range $index, $path := $value -}}
+{{- include "onboarding-bridge.checkPath" (dict "feed" $.feed "at" (printf "%s[%d]" $at $index) "path" $path) -}}
+{{- end -}}
+{{- else -}}
+{{- include "onboarding-bridge.checkPaths" (dict "feed" $.feed "at" $at "value" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- else if kindIs "slice" .value -}}
+{{- range $index, $value := .value -}}
+{{- include "onboarding-bridge.checkPaths" (dict "feed" $.feed "at" (printf "%s[%d]" $.at $index) "value" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "onboarding-bridge.checkPath" -}}
+{{- $path := toString .path -}}
+{{- $secrets := .feed.values.secrets -}}
+{{- if kindIs "invalid" .path -}}
+{{- else if hasPrefix "/run/secrets/" $path -}}
+{{- $name := splitList "/" $path | rest | rest | rest | first -}}
+{{- if and (ne $name "sfox") (not (hasKey $secrets $name)) -}}
+{{- fail (printf "%s: %s is not in the pod, because there is no %ssecrets.%s; name there the Secret that it comes from" .at $path .feed.at (default "NAME" $name)) -}}
+{{- else if not (regexMatch "^/run/secrets/[^/]+/[^/]" $path) -}}
+{{- fail (printf "%s: %s is a folder; add the key of the Secret" .at $path) -}}
+{{- end -}}
+{{- else if not (or (eq $path "probe") (hasPrefix "/etc/ssl/" $path) (include "onboarding-bridge.isMounted" .)) -}}
+{{- fail (printf "%s: %s is not in the pod; mount it by %ssecrets (then it is /run/secrets/NAME/KEY) or by %sextraVolumeMounts" .at $path .feed.at .feed.at) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "onboarding-bridge.isMounted" -}}
+{{- $path := toString .path -}}
+{{- range .feed.values.extraVolumeMounts -}}
+{{- if or (eq .mountPath $path) (hasPrefix (printf "%s/" (trimSuffix "/" .mountPath)) $path) -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "onboarding-bridge.checkSink" -}}
+{{- range $option, $value := .sink.options -}}
+{{- if and (regexMatch "password|passphrase|secret|oauthbearer[.]config|ssl[.]key[.]pem" $option) (not (hasSuffix "_file" $option)) -}}
+{{- fail (printf "%s.options.%s: no credential is written into values; use %s_file with the path of a mounted Secret" $.at $option $option) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq .sink.type "file" -}}
+{{- $path := toString .sink.path -}}
+{{- $journal := printf "%s/" (include "onboarding-bridge.journalFolder" .) -}}
+{{- if not (or (eq $path "-") (hasPrefix $journal $path) (include "onboarding-bridge.isMounted" (dict "feed" .feed "path" $path))) -}}
+{{- fail (printf "%s.path: %s cannot be written in the pod; use \"-\", a path under %s, or one of %sextraVolumeMounts" .at $path $journal .feed.at) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "onboarding-bridge.checkVolume" -}}
+{{- $persistence := .feed.values.persistence -}}
+{{- $journal := dig "journal" "max_bytes" "8GiB" .feed.values.config -}}
+{{- $needed := add (include "onboarding-bridge.bytes" $journal | int64) 67108864 -}}
+{{- if and (not $persistence.existingClaim) (lt (include "onboarding-bridge.bytes" $persistence.size | int64) $needed) -}}
+{{- fail (printf "%spersistence.size %v is too small for %sconfig.journal.max_bytes %v, which needs 64 MiB besides" .feed.at $persistence.size .feed.at $journal) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "onboarding-bridge.checkPod" -}}
+{{- $at := .feed.at -}}
+{{- range .feed.values.extraEnv -}}
+{{- if hasPrefix "BRIDGE__" .name -}}
+{{- fail (printf "%sextraEnv: %s belongs in %sconfig, where it is checked" $at .name $at) -}}
+{{- end -}}
+{{- end -}}
+{{- range $label, $_ := .feed.values.podLabels -}}
+{{- if or (has $label (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "onboarding-bridge/feed")) -}}
+{{- fail (printf "%spodLabels: %s is set by the chart, because it selects the pods" $at $label) -}}
+{{- end -}}
+{{- end -}}
+{{- range .feed.values.extraVolumes -}}
+{{- if or (has .name (list "config" "journal" "api-key")) (hasPrefix "secret-" .name) -}}
+{{- fail (printf "%sextraVolumes: the name %s is taken by the chart" $at .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Of all feeds together: {root, feeds}. */}}
+{{- define "onboarding-bridge.checkAll" -}}
+{{- $keys := dict -}}
+{{- $claims := dict -}}
+{{- $producers := dict -}}
+{{- $connections := 0 -}}
+{{- $requests := 0 -}}
+{{- range $feed := .feeds -}}
+{{- include "onboarding-bridge.check" (dict "root" $.root "feed" $feed) -}}
+{{- $key := printf "%s/%s" $feed.values.apiKey.existingSecret $feed.values.apiKey.key -}}
+{{- if hasKey $keys $key -}}
+{{- fail (printf "feeds.%s.apiKey is that of feeds.%s: two bridges with one key publish everything twice" $feed.name (get $keys $key)) -}}
+{{- end -}}
+{{- $_ := set $keys $key $feed.name -}}
+{{- with $feed.values.persistence.existingClaim -}}
+{{- if hasKey $claims . -}}
+{{- fail (printf "feeds.%s.persistence.existingClaim is that of feeds.%s: two bridges cannot share a journal" $feed.name (get $claims .)) -}}
+{{- end -}}
+{{- $_ := set $claims . $feed.name -}}
+{{- end -}}
+{{- range $index, $sink := $feed.values.config.sinks -}}
+{{- if $sink.exactly_once -}}
+{{- $producer := default (printf "onboarding-bridge.%s.%s" $sink.topic $sink.name) $sink.transactional_id -}}
+{{- $where := printf "%sconfig.sinks[%d]" $feed.at $index -}}
+{{- if hasKey $producers $producer -}}
+{{- fail (printf "%s.transactional_id: %s is that of %s too, and each would shut the other out; give each its own" $where $producer (get $producers $producer)) -}}
+{{- end -}}
+{{- $_ := set $producers $producer $where -}}
+{{- end -}}
+{{- end -}}
+{{- $connections = add $connections (dig "feed" "limits" "connections" 5 $feed.values.config) -}}
+{{- $requests = add $requests (dig "feed" "limits" "requests_per_minute" 20 $feed.values.config) -}}
+{{- end -}}
+{{- if and .root.Values.vendorLimits.sharedAddress (or (gt $connections 10) (gt $requests 40)) -}}
+{{- $count := len .feeds -}}
+{{- fail (printf "config.feed.limits: the %d feeds together may open %d connections and make %d requests a minute, and the vendor allows an address 10 and 40; set config.feed.limits to {connections: %d, requests_per_minute: %d}, or vendorLimits.sharedAddress to false if each has an address of its own" $count $connections $requests (div 10 $count) (div 40 $count)) -}}
+{{- end -}}
+{{- end -}}
