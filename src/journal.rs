@@ -47,7 +47,7 @@ use crate::state::{DigestKey, UserKey, UserState};
 pub use desk::{Asked, Desk, Letter, LetterFilter, LetterSummary};
 pub use handle::{Appender, Handle};
 pub use notices::NOTICES_MAX;
-pub use reader::{Reader, StoredLetter, Tail, Window};
+pub use reader::{Reader, StoredLetter, Tail, UserRow, Window};
 pub use side::{Beside, Replay};
 pub use snapshot::Snapshot;
 pub use survey::{Cursor, Letters, Place, RecordFilter, Stats, Windows};

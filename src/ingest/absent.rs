@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::Ingest;
 use super::listing::{Listing, Lists, Stand};
-use crate::journal::{Handle, JournalError, Reader};
+use crate::journal::{Handle, JournalError, Reader, UserRow};
 use crate::reconcile::{Outcome, removals_are_believed};
 use crate::state::{UserKey, UserState, removal};
 
@@ -28,7 +28,7 @@ pub(super) enum Phase {
     Removing(Pages),
 }
 
-type Page = Vec<(UserKey, String, UserState)>;
+type Page = Vec<UserRow>;
 
 /// The journal's users, page by page.
 #[derive(Debug)]

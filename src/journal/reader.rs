@@ -55,6 +55,9 @@ pub struct StoredLetter {
     pub body: Option<Vec<u8>>,
 }
 
+/// A user of the journal: who, the key of its records, and what is known of it.
+pub type UserRow = (UserKey, String, UserState);
+
 /// A connection that only reads, and how the file is sealed.
 #[derive(Debug)]
 pub struct Reader(pub(super) Connection, pub(super) Seal);
@@ -118,7 +121,7 @@ impl Reader {
         &self,
         after: Option<&UserKey>,
         count: usize,
-    ) -> Result<Vec<(UserKey, String, UserState)>, JournalError> {
+    ) -> Result<Vec<UserRow>, JournalError> {
         self.read_users(after, count).map(|(users, _)| users)
     }
 
@@ -127,7 +130,7 @@ impl Reader {
         &self,
         after: Option<&UserKey>,
         count: usize,
-    ) -> Result<(Vec<(UserKey, String, UserState)>, bool), JournalError> {
+    ) -> Result<(Vec<UserRow>, bool), JournalError> {
         let sql = "SELECT user, key, state FROM users WHERE user > ?1 ORDER BY user LIMIT ?2";
         let mut statement = self.0.prepare_cached(sql)?;
         let first: &[u8] = after.map_or(&[], |user| user.as_slice());

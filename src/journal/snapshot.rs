@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::states::{self, Late};
-use super::{Desk, JournalError, Reader, schema};
+use super::{Desk, JournalError, Reader, UserRow, schema};
 use crate::config::JournalConfig;
 use crate::state::{DigestKey, UserKey, UserState};
 
@@ -58,7 +58,7 @@ impl Snapshot {
         &self,
         after: Option<&UserKey>,
         count: usize,
-    ) -> Result<Vec<(UserKey, String, UserState)>, JournalError> {
+    ) -> Result<Vec<UserRow>, JournalError> {
         let (mut page, is_last) = self.reader.read_users(after, count)?;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let to = page.last().filter(|_| !is_last);
