@@ -54,6 +54,9 @@ pub(crate) struct Figures {
     latency: [f64; 3],
 }
 
+/// Fills a folder.
+pub(crate) type Prepare = Box<dyn Fn(&Path)>;
+
 /// Servers, and the runtime that speaks to them.
 pub(crate) struct Stage<'a> {
     options: &'a Options,
@@ -63,7 +66,7 @@ pub(crate) struct Stage<'a> {
     /// Topics of Kafka, each with a sink.
     pub(crate) topics: usize,
     /// Makes what the candidate finds in its folder.
-    pub(crate) prepare: Option<Box<dyn Fn(&Path)>>,
+    pub(crate) prepare: Option<Prepare>,
 }
 
 impl<'a> Stage<'a> {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use onboarding_bridge::config::{PrivacyConfig, TokenPolicy};
 use onboarding_bridge::event::Timestamp;
-use onboarding_bridge::normalise::{self, Frame, Observation};
+use onboarding_bridge::normalise::{self, Frame};
 use onboarding_bridge::privacy::Privacy;
 use onboarding_bridge::state::{Compared, DigestKey, Source, UserKey, UserState, compare};
 use serde_json::{Value, json};
