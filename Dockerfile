@@ -8,7 +8,7 @@ WORKDIR /build
 # The dependencies first, with an empty program: this layer is built again only when they change.
 # Cargo wants every target that Cargo.toml names to be there, also those that are not built here.
 COPY .cargo .cargo
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 RUN mkdir -p src benches fuzz tests/chaos \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs benches/bridge.rs benches/journal.rs benches/stages.rs fuzz/fuzz.rs tests/chaos/main.rs \

@@ -1,17 +1,20 @@
-//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`, and a page of links at `/`.
+//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`, and a page for people at `/`.
 //!
 //! The only file that names the HTTP server of the bridge. It shows no personal data and changes
 //! nothing.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
 use crate::deliver::{SinkReport, SinkStatus};
@@ -25,9 +28,24 @@ use crate::reconcile::{LastList, Reports};
 /// Blind windows that `/status` shows.
 const WINDOWS_SHOWN: usize = 10;
 
-const PAGE: &str = "<!doctype html><meta charset=utf-8><title>onboarding-bridge</title>\
-<h1>onboarding-bridge</h1><ul><li><a href=/status>status</a><li><a href=/metrics>metrics</a>\
-<li><a href=/readyz>ready?</a><li><a href=/livez>alive?</a></ul>";
+/// Reads `/status` and `/metrics` every two seconds, and draws the flow with their figures.
+const PAGE: &str = include_str!("admin/page.html");
+
+/// Nothing but what stands in the page, and from nowhere else.
+static PAGE_POLICY: LazyLock<String> = LazyLock::new(|| {
+    let hash = |tag: &str| {
+        let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
+        let inner = PAGE
+            .split_once(&open)
+            .and_then(|(_, rest)| rest.split_once(&close));
+        BASE64_STANDARD.encode(Sha256::digest(inner.map_or("", |(inner, _)| inner)))
+    };
+    let (style, script) = (hash("style"), hash("script"));
+    format!(
+        "default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; connect-src 'self'; \
+         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+});
 
 /// The bound port.
 #[derive(Debug)]
@@ -219,7 +237,15 @@ impl Admin {
     /// Serves until it is aborted.
     pub async fn serve(self, status: Arc<Status>) {
         let router = Router::new()
-            .route("/", get(|| async { Html(PAGE) }))
+            .route(
+                "/",
+                get(|| async {
+                    (
+                        [(header::CONTENT_SECURITY_POLICY, &**PAGE_POLICY)],
+                        Html(PAGE),
+                    )
+                }),
+            )
             .route("/livez", get(|| async { "alive\n" }))
             .route("/readyz", get(readyz))
             .route("/status", get(report))
@@ -285,4 +311,51 @@ fn failed(
         content_type,
         format!("{error}\n").into_bytes(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_needs_nothing_from_elsewhere_and_makes_no_markup_of_what_it_is_told() {
+        for foreign in [
+            "http://",
+            "https://",
+            "src=",
+            "url(",
+            "@import",
+            "innerHTML",
+            "eval(",
+        ] {
+            assert!(!PAGE.contains(foreign), "{foreign}");
+        }
+        // Of nothing, if the page had no such part.
+        let of_nothing = BASE64_STANDARD.encode(Sha256::digest(""));
+        assert_eq!(PAGE_POLICY.matches("'sha256-").count(), 2);
+        assert!(!PAGE_POLICY.contains(&of_nothing), "{}", *PAGE_POLICY);
+    }
+
+    #[test]
+    fn the_page_reads_only_metrics_that_there_are() {
+        let names: Vec<String> = Metrics::new(&["sink"])
+            .list()
+            .into_iter()
+            .map(|(name, ..)| name)
+            .collect();
+        let asked = PAGE.split("metrics.").skip(1).filter_map(|rest| {
+            let rest = rest
+                .strip_prefix("of(")
+                .or_else(|| rest.strip_prefix("sum("))?;
+            rest.trim_start_matches(['"', '`'])
+                .split(['"', '`', '{'])
+                .next()
+        });
+        let asked: Vec<&str> = asked.collect();
+        assert!(asked.len() > 8, "{asked:?}");
+        for name in asked {
+            let name = format!("{}_{name}", crate::metrics::PREFIX);
+            assert!(names.contains(&name), "{name}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod reconcile;
 mod replay;
 mod run;
 mod schema;
+mod shell;
 mod simulate;
 
 use std::io::Write;
@@ -118,6 +119,15 @@ Example:
     #[command(after_help = "Example:
   onboarding-bridge metrics")]
     Metrics,
+    /// Print the script by which a shell completes commands and options
+    #[command(after_help = "Example:
+  onboarding-bridge completions bash > /usr/share/bash-completion/completions/onboarding-bridge")]
+    Completions(shell::Completions),
+    /// Print the manual page
+    #[command(after_help = "Example:
+  onboarding-bridge man | man -l -
+  onboarding-bridge man --dir /usr/local/share/man/man1")]
+    Man(shell::Manual),
 }
 
 /// Where the configuration is.
@@ -219,6 +229,8 @@ async fn dispatch(command: Command) -> Result<(), Failed> {
         Command::Privacy(args) => pseudonym::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Metrics => schema::metrics(),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::manual(&args),
     }
 }
 

@@ -7,7 +7,9 @@
 pub mod fields;
 mod line;
 
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 use line::Style;
 
@@ -15,42 +17,117 @@ pub use line::{Line, say};
 
 /// At finer levels these libraries print what goes over the wire: keys, tokens, people. `RUST_LOG`
 /// cannot raise them. No other library's words are printed at finer levels than info (`line.rs`).
-const CAPPED: [&str; 9] = [
-    "tungstenite=warn",
-    "tokio_tungstenite=warn",
-    "ureq=warn",
-    "ureq_proto=warn",
-    "rustls=warn",
+const CAPPED: [(&str, LevelFilter); 9] = [
+    ("tungstenite", LevelFilter::WARN),
+    ("tokio_tungstenite", LevelFilter::WARN),
+    ("ureq", LevelFilter::WARN),
+    ("ureq_proto", LevelFilter::WARN),
+    ("rustls", LevelFilter::WARN),
     // At info it tells what the server refuses, with the subject, which holds the record's key; and
     // `nats::watch` tells it without.
-    "async_nats=warn",
-    "rdkafka=info",
-    "librdkafka=info",
-    "hyper=warn",
+    ("async_nats", LevelFilter::WARN),
+    ("rdkafka", LevelFilter::INFO),
+    ("librdkafka", LevelFilter::INFO),
+    ("hyper", LevelFilter::WARN),
 ];
 
 /// What is logged where nothing else is asked for.
 pub const USUAL: &str = "info,librdkafka=warn,rdkafka=warn,async_nats=warn";
+
+/// Names the levels that are asked for.
+const VARIABLE: &str = "RUST_LOG";
 
 /// Starts logging at these levels; `RUST_LOG` overrides them. Called once, before anything else.
 ///
 /// # Errors
 /// When `RUST_LOG` cannot be understood.
 pub fn start(levels: &str) -> Result<(), String> {
-    let filter = match EnvFilter::try_from_default_env() {
-        Ok(filter) => filter,
-        Err(error) if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() => {
-            return Err(format!("RUST_LOG: {error}"));
+    let asked = std::env::var_os(VARIABLE).filter(|asked| !asked.is_empty());
+    let filter = match &asked {
+        Some(asked) => {
+            filter(&asked.to_string_lossy()).map_err(|why| format!("{VARIABLE}: {why}"))?
         }
-        Err(_) => EnvFilter::new(levels),
+        None => filter(levels)?,
     };
-    let filter = CAPPED.iter().fold(filter, |filter, directive| {
-        filter.add_directive(directive.parse().expect("the directives are constants"))
-    });
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .event_format(Style::of_stderr())
+        .event_format(Style::of_stderr());
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
         .try_init()
         .map_err(|error| error.to_string())
+}
+
+/// The levels of a text such as `info,onboarding_bridge::feed=debug`, none of them beyond its cap.
+fn filter(levels: &str) -> Result<Targets, String> {
+    let asked: Targets = levels.parse().map_err(|error| format!("{error}"))?;
+    let usual = asked.default_level();
+    let mut filter = Targets::new();
+    if let Some(level) = usual {
+        filter = filter.with_default(level);
+        // A cap also holds where only the level of everything is asked for.
+        for (target, cap) in CAPPED {
+            filter = filter.with_target(target, level.min(cap));
+        }
+    }
+    for (target, level) in &asked {
+        filter = filter.with_target(target, level.min(cap_of(target)));
+    }
+    Ok(filter)
+}
+
+/// The finest level at which a library, or a module of it, is printed.
+fn cap_of(target: &str) -> LevelFilter {
+    let library = target.split("::").next().unwrap_or_default();
+    let cap = CAPPED.iter().find(|(name, _)| *name == library);
+    cap.map_or(LevelFilter::TRACE, |(_, cap)| *cap)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn no_text_raises_a_library_that_prints_what_goes_over_the_wire() {
+        for levels in [
+            "trace",
+            "tungstenite=trace",
+            "trace,tungstenite::protocol=trace",
+            "info,tungstenite=debug,tungstenite::protocol::frame=trace",
+        ] {
+            let filter = filter(levels).unwrap();
+            for target in [
+                "tungstenite",
+                "tungstenite::protocol",
+                "tungstenite::protocol::frame",
+            ] {
+                assert!(
+                    !filter.would_enable(target, &Level::INFO),
+                    "{levels}: {target}"
+                );
+            }
+        }
+        assert!(
+            filter("warn")
+                .unwrap()
+                .would_enable("async_nats::connector", &Level::WARN)
+        );
+        assert!(
+            !filter("error")
+                .unwrap()
+                .would_enable("async_nats", &Level::WARN)
+        );
+    }
+
+    #[test]
+    fn levels_are_taken_for_everything_and_for_a_module() {
+        let filter = filter("info,onboarding_bridge::feed=debug").unwrap();
+        assert!(filter.would_enable("onboarding_bridge::feed::session", &Level::DEBUG));
+        assert!(!filter.would_enable("onboarding_bridge::journal", &Level::DEBUG));
+        assert!(filter.would_enable("onboarding_bridge::journal", &Level::INFO));
+        assert!(super::filter("bridge=loud").is_err());
+        assert!(super::filter(USUAL).is_ok());
+    }
 }

@@ -26,8 +26,9 @@ pub(crate) fn measure(options: &Options) {
         "librdkafka alone, idempotent, acks=all",
         "JetStream alone, message ids",
         "WebSocket read and parse",
+        "JetStream with a live consumer, message ids and the headers of a record",
     ];
-    let mut rounds: [Vec<(f64, f64)>; 3] = Default::default();
+    let mut rounds: [Vec<(f64, f64)>; 4] = Default::default();
     let frames = Arc::new(Frames::new(0, options.events, options.users));
     for round in 0..options.rounds {
         let topic = format!("limit-{}-{round}", std::process::id());
@@ -47,6 +48,10 @@ pub(crate) fn measure(options: &Options) {
         let sent = vendor.send(&frames, None);
         rounds[2].push(child.wait());
         drop(sent);
+        runtime.block_on(consumer::create_stream(&options.nats, &topic));
+        let live = consumer::nats(&options.nats, 0, options.events);
+        rounds[3].push(child_of(options, &["nats-headers", &options.nats, &topic]).wait());
+        live.end();
     }
     let words = format!(
         "Limits, {} events, {} rounds",
@@ -118,7 +123,8 @@ pub(crate) fn child(arguments: &[String]) {
     let before = cpu();
     let elapsed = match what.as_str() {
         "kafka" => kafka(server, place, &bodies),
-        "nats" => runtime().block_on(nats(server, place, &bodies)),
+        "nats" => runtime().block_on(nats(server, place, &bodies, &[])),
+        "nats-headers" => runtime().block_on(nats(server, place, &bodies, &HEADERS)),
         _ => runtime().block_on(feed(server, events)),
     };
     let cpu = cpu() - before;
@@ -164,7 +170,25 @@ fn kafka(brokers: &str, topic: &str, bodies: &[(String, String)]) -> Duration {
     started.elapsed()
 }
 
-async fn nats(url: &str, prefix: &str, bodies: &[(String, String)]) -> Duration {
+/// As many and as long as those of a record.
+const HEADERS: [(&str, &str); 9] = [
+    ("ce-specversion", "1.0"),
+    ("ce-id", "0b5f2c7e9d1a4c38a6f0e1d2c3b4a596"),
+    ("ce-source", "/sfox/private.enterprise.users"),
+    ("ce-type", "com.sfox.connect.user.updated.v1"),
+    ("ce-time", "2024-05-29T17:55:27.995988841Z"),
+    ("ce-subject", "client_00000000"),
+    ("ce-partitionkey", "client_00000000"),
+    ("ce-dataschema", "urn:onboarding-bridge:event:v1"),
+    ("ce-datacontenttype", "application/json"),
+];
+
+async fn nats(
+    url: &str,
+    prefix: &str,
+    bodies: &[(String, String)],
+    more: &[(&str, &str)],
+) -> Duration {
     let context = jetstream::new(async_nats::connect(url).await.expect("a server"));
     let started = Instant::now();
     let answers =
@@ -172,6 +196,11 @@ async fn nats(url: &str, prefix: &str, bodies: &[(String, String)]) -> Duration 
             let context = context.clone();
             let mut headers = async_nats::HeaderMap::new();
             headers.insert("Nats-Msg-Id", format!("{number:032}"));
+            if !more.is_empty() {
+                headers.insert("Nats-Expected-Stream", consumer::STREAM);
+            }
+            more.iter()
+                .for_each(|(name, value)| headers.insert(*name, *value));
             let subject = format!("{prefix}.{key}");
             let body = bytes::Bytes::copy_from_slice(body.as_bytes());
             async move {

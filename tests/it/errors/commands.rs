@@ -257,18 +257,15 @@ fn every_command_has_help_with_an_example() {
     ] {
         assert!(overview.contains(line), "no {line} in {overview}");
     }
-    let commands = overview.split("Commands:\n").nth(1).unwrap();
-    let commands = commands.split("\n\n").next().unwrap().lines();
-    let names: Vec<_> = commands
-        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
-        .filter_map(|line| line.split_whitespace().next())
-        .filter(|name| *name != "help")
-        .collect();
+    let names = names(&overview);
     for name in ["run", "demo", "simulate", "check", "schema", "metrics"] {
-        assert!(names.contains(&name), "no {name} in {names:?}");
+        assert!(
+            names.iter().any(|found| found == name),
+            "no {name} in {names:?}"
+        );
     }
     for name in names {
-        let (code, help, said) = command(&[name, "--help"]);
+        let (code, help, said) = command(&[&name, "--help"]);
         assert_eq!((code, said.as_str()), (Some(0), ""), "{name}");
         assert!(help.contains("Usage: onboarding-bridge"), "{name}: {help}");
         let example = format!("Example:\n  onboarding-bridge {name}");
@@ -280,4 +277,43 @@ fn every_command_has_help_with_an_example() {
         version.trim(),
         concat!("onboarding-bridge ", env!("CARGO_PKG_VERSION"))
     );
+}
+
+/// The commands that the overview lists.
+fn names(overview: &str) -> Vec<String> {
+    let commands = overview.split("Commands:\n").nth(1).unwrap();
+    let commands = commands.split("\n\n").next().unwrap().lines();
+    commands
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let names = names(&command(&["--help"]).1);
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, script, said) = command(&["completions", shell]);
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{shell}");
+        for name in &names {
+            assert!(script.contains(name), "no {name} for {shell}");
+        }
+    }
+    let (code, page, _) = command(&["man"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        page.contains(".TH onboarding") && page.contains("disk error"),
+        "{page}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let (code, _, said) = command(&["man", "--dir", folder.path().to_str().unwrap()]);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    for name in &names {
+        let page = folder.path().join(format!("onboarding-bridge-{name}.1"));
+        assert!(page.is_file(), "{}", page.display());
+    }
+    let nowhere = command(&["man", "--dir", "/nonexistent"]);
+    assert_eq!(nowhere.0, Some(74), "{}", nowhere.2);
 }
