@@ -121,9 +121,11 @@ def check_monitoring(objects):
                     if key != "runbook_url"
                 }
                 assert rule["annotations"] == same and rule["expr"] == wanted[name]["expr"], name
+                assert all(
+                    rule.get(key) == wanted[name].get(key) for key in ("for", "keep_firing_for")
+                )
                 assert (
-                    rule.get("for") == wanted[name].get("for")
-                    and wanted[name]["labels"].items() <= rule["labels"].items()
+                    wanted[name]["labels"].items() <= rule["labels"].items()
                 )
         if thing["kind"] == "ConfigMap" and "grafana_dashboard" in thing["metadata"].get(
             "labels", {}
