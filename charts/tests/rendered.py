@@ -11,6 +11,7 @@ no environment, and understand what the chart promises. Nothing is installed.
 
 import argparse
 import json
+import math
 import pathlib
 import re
 import subprocess
@@ -27,6 +28,18 @@ ROOT = TESTS.parent.parent
 SCHEMA_FILE = (
     "{{.NormalizedKubernetesVersion}}{{.StrictSuffix}}/{{.ResourceKind}}{{.KindSuffix}}.json"
 )
+# Seconds beside the drain, to close sinks and journal.
+MARGIN = 10
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+# The bridge's defaults that templates repeat, because they reckon with them: words before the value.
+REPEATED = {
+    "journal.max_bytes": '"journal" "max_bytes" "{}"',
+    "shutdown.drain": '"shutdown" "drain" "{}"',
+    "feed.limits.connections": '"limits" "connections" {} ',
+    "feed.limits.requests_per_minute": '"limits" "requests_per_minute" {} ',
+    "feed.url": '"feed" "url" "{}"',
+    "reconcile.url": '"reconcile" "url" "{}"',
+}
 JOURNAL = "/var/lib/onboarding-bridge/journal.db"
 
 
@@ -82,6 +95,31 @@ def files_of(value):
             yield from files_of(inner)
 
 
+def seconds(text):
+    """Of a span as the bridge prints it."""
+    parts = re.findall(r"([0-9]+) ?([a-z]+)", text)
+    names = {"minutes": "m", "minute": "m", "hours": "h", "hour": "h", "days": "d", "day": "d"}
+    return sum(int(number) * UNITS[names.get(unit, unit)] for number, unit in parts)
+
+
+def check_defaults(bridge, folder):
+    """What the templates take for the bridge's default is what the bridge says."""
+    path = folder / "defaults.yaml"
+    path.write_text("{feed: {api_key_file: /k}, sinks: [{name: f, type: file, path: '-'}]}")
+    printed = run(bridge, "run", "--config", path, "--print-config", env={})
+    defaults = yaml.safe_load(must(printed, "the bridge's defaults"))
+    templates = "".join(file.read_text() for file in sorted((CHART / "templates").iterdir()))
+    for key, pattern in REPEATED.items():
+        value = defaults
+        for part in key.split("."):
+            value = value[part]
+        before = pattern.split("{}")[0]
+        told = templates.count(f"dig {before}") + templates.count(f'dig "feed" {before}')
+        right = pattern.format(value)
+        same = templates.count(f"dig {right}") + templates.count(f'dig "feed" {right}')
+        assert told and told == same, f"a template has another default of {key} than {value}"
+
+
 def check_bridge(bridge, config, set_by, folder):
     """The real bridge reads the file of one StatefulSet."""
     path = folder / "bridge.yaml"
@@ -90,6 +128,9 @@ def check_bridge(bridge, config, set_by, folder):
     understood = yaml.safe_load(must(printed, f"the bridge refuses {config['metadata']['name']}"))
     pod = set_by["spec"]["template"]["spec"]
     port = pod["containers"][0]["ports"][0]["containerPort"]
+    grace = pod["terminationGracePeriodSeconds"]
+    wanted = math.ceil(seconds(understood["shutdown"]["drain"])) + MARGIN
+    assert grace == wanted, f"{grace} s to end, and {wanted} are needed"
     listen = understood["admin"]["listen"]
     assert listen in (f"0.0.0.0:{port}", f"[::]:{port}"), listen
     assert understood["journal"]["path"] == JOURNAL, understood["journal"]
@@ -124,9 +165,7 @@ def check_monitoring(objects):
                 assert all(
                     rule.get(key) == wanted[name].get(key) for key in ("for", "keep_firing_for")
                 )
-                assert (
-                    wanted[name]["labels"].items() <= rule["labels"].items()
-                )
+                assert wanted[name]["labels"].items() <= rule["labels"].items(), name
         if thing["kind"] == "ConfigMap" and "grafana_dashboard" in thing["metadata"].get(
             "labels", {}
         ):
@@ -195,6 +234,7 @@ def main():
     ), "Chart.yaml's appVersion is not Cargo.toml's version"
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
+        check_defaults(options.bridge, folder)
         every = [*sorted((CHART / "ci").glob("*-values.yaml")), *examples(folder)]
         counts = []
         for values in every:
