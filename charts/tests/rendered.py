@@ -4,7 +4,7 @@
     rendered.py --helm HELM --kubeconform KUBECONFORM --bridge BRIDGE --schemas FOLDER VERSION...
 
 The values files are those of ci/ and the examples of docs/kubernetes.md (each YAML block after the
-comment `<!-- values -->`). For each: `helm lint --strict`, kubeconform with the schemas of each
+comment `<!-- values -->`). The manifests that it shows are valid too. For each: `helm lint --strict`, kubeconform with the schemas of each
 version of Kubernetes, and the real bridge must accept the file in each ConfigMap as it stands, with
 no environment, and understand what the chart promises. Nothing is installed.
 """
@@ -65,6 +65,28 @@ def examples(folder):
         path = folder / f"docs-kubernetes-{number}.yaml"
         path.write_text(block + "\n")
         yield path
+
+
+def conform(options, manifest, what):
+    """The schemas of every version of Kubernetes."""
+    for version in options.versions:
+        command = [options.kubeconform, "-strict", "-kubernetes-version", version]
+        command += ["-schema-location", f"{options.schemas}/{SCHEMA_FILE}", manifest]
+        must(run(*command), f"{what} in Kubernetes {version}")
+
+
+def check_manifests(options, folder):
+    """Each object that docs/kubernetes.md shows, and the restricted standard as the chart has it."""
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    blocks = re.findall(r"<!-- manifest -->\n+```yaml\n(.*?)\n```", text, re.DOTALL)
+    assert blocks, "docs/kubernetes.md shows no manifest"
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    for block in blocks:
+        (folder / "manifest.yaml").write_text(block + "\n")
+        conform(options, folder / "manifest.yaml", "docs/kubernetes.md")
+        pod = yaml.safe_load(block)["spec"]
+        assert pod["securityContext"] == values["podSecurityContext"]
+        assert pod["containers"][0]["securityContext"] == values["securityContext"]
 
 
 def mounted(pod):
@@ -186,20 +208,7 @@ def check(options, values, folder):
     )
     manifest = folder / "manifest.yaml"
     manifest.write_text(text)
-    for version in options.versions:
-        location = f"{options.schemas}/{SCHEMA_FILE}"
-        must(
-            run(
-                options.kubeconform,
-                "-strict",
-                "-kubernetes-version",
-                version,
-                "-schema-location",
-                location,
-                manifest,
-            ),
-            f"{values.name} in Kubernetes {version}",
-        )
+    conform(options, manifest, values.name)
     objects = [thing for thing in yaml.safe_load_all(text) if thing]
     names = [
         (thing["kind"], thing["metadata"].get("namespace"), thing["metadata"]["name"])
@@ -235,6 +244,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         check_defaults(options.bridge, folder)
+        check_manifests(options, folder)
         every = [*sorted((CHART / "ci").glob("*-values.yaml")), *examples(folder)]
         counts = []
         for values in every:
