@@ -28,7 +28,7 @@ def shorter(rules, factor):
         return f"{match.group(1)}{max(1, round(seconds(match.group(2)) * 1000 / factor))}ms{match.group(3)}"
 
     rules = re.sub(r"(\[)((?:\d+(?:ms|[smhd]))+)(\])", duration, rules)
-    rules = re.sub(r"(\n +(?:for|keep_firing_for): )((?:\d+(?:ms|[smhd]))+)(\n)", duration, rules)
+    rules = re.sub(r"(\n +(?:for|keep_firing_for): )((?:\d+(?:ms|[smhd]))+)()(?=\n)", duration, rules)
     product = lambda match: f"{int(match.group(1)) * int(match.group(2)) / factor:g}"
     return re.sub(r"\b(\d+) \* (60|3600)\b", product, rules)
 
