@@ -49,6 +49,8 @@ class Restarts(Scenario):
             time.sleep(60 / self.world.factor)
             self.bridge.stop(signal.SIGKILL)
             time.sleep(120 / self.world.factor)
+        # Before it stays away for longer, which would fire too.
+        self.holds("Down fires although it answers now and then", self.is_firing("Down"))
 
 
 class Lost(Scenario):
