@@ -43,8 +43,13 @@ HELM := $(CACHE)/bin/helm-$(HELM_VERSION)
 HELM_UNITTEST := $(CACHE)/bin/helm-unittest-$(HELM_UNITTEST_VERSION)
 KUBECONFORM := $(CACHE)/bin/kubeconform-$(KUBECONFORM_VERSION)
 CHART_PYTHON := $(CACHE)/python-chart-$(KUBERNETES_VALIDATE_VERSION)
-# The machine's own Go if there is one (any since 1.21 fetches the version that a module asks for).
-GO := $(or $(shell command -v go),$(CACHE)/go-$(GO_VERSION)/bin/go)
+# The machine's own Go if it is 1.21 or later, which fetches the version that a module asks for.
+GO := $(or $(shell if go version 2>/dev/null | grep -qE 'go(1\.(2[1-9]|[3-9][0-9]|[1-9][0-9]{2})|[2-9])'; then command -v go; fi),$(CACHE)/go-$(GO_VERSION)/bin/go)
+# What Go fetches and builds goes into the cache too, and can be removed with it.
+export GOPATH := $(CACHE)/gopath
+export GOCACHE := $(CACHE)/go-build
+export GOFLAGS := -modcacherw
+export GOTOOLCHAIN := auto
 
 .PHONY: help
 help: ## this list
@@ -169,6 +174,7 @@ monitoring: $(MONITORING_PYTHON)/.done ## alerts and their tests, dashboards, ru
 	cp compose/prometheus.yml "$$work"
 	promtool check config "$$work/prometheus.yml"
 	amtool check-config compose/alertmanager.yml
+	monitoring/tests/inhibitions.py compose/alertmanager.yml
 	for route in critical:page warning:ticket; do
 	  found=$$(amtool config routes test --config.file=compose/alertmanager.yml severity=$${route%:*} 2>/dev/null)
 	  [ "$$found" = $${route#*:} ] || { echo "severity $${route%:*} goes to $$found"; exit 1; }

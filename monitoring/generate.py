@@ -59,6 +59,8 @@ def grafana_rule(rule):
         "condition": "C",
         "data": [expression("A", query), expression("B", fires), expression("C", above)],
         "for": rule.get("for", "0s"),
+        # Grafana reads this from files since 12.1.2; an older one passes over it.
+        "keepFiringFor": rule.get("keep_firing_for", "0s"),
         # No series is the good case; a data source that does not answer is not the bridge's alert.
         "noDataState": "OK",
         "execErrState": "Error",

@@ -67,6 +67,7 @@ def grafana_rules():
             rule["title"] == ours["alert"]
             and steps["A"]["model"]["expr"] == ours["expr"]
             and rule["for"] == ours.get("for", "0s")
+            and rule["keepFiringFor"] == ours.get("keep_firing_for", "0s")
             and rule["labels"] == ours["labels"]
             and rule["condition"] == "C"
         )

@@ -15,7 +15,7 @@ import yaml
 
 TESTS = pathlib.Path(__file__).resolve().parent
 CHART = TESTS.parent / "onboarding-bridge"
-LEAST = 20
+LEAST = 80
 
 
 def rendered(helm, *files):

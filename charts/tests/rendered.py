@@ -4,13 +4,14 @@
     rendered.py --helm HELM --kubeconform KUBECONFORM --bridge BRIDGE --schemas FOLDER VERSION...
 
 The values files are those of ci/ and the examples of docs/kubernetes.md (each YAML block after the
-comment `<!-- values -->`). For each: `helm lint --strict`, kubeconform with the schemas of each
+comment `<!-- values -->`). The manifests that it shows are valid too. For each: `helm lint --strict`, kubeconform with the schemas of each
 version of Kubernetes, and the real bridge must accept the file in each ConfigMap as it stands, with
 no environment, and understand what the chart promises. Nothing is installed.
 """
 
 import argparse
 import json
+import math
 import pathlib
 import re
 import subprocess
@@ -27,6 +28,18 @@ ROOT = TESTS.parent.parent
 SCHEMA_FILE = (
     "{{.NormalizedKubernetesVersion}}{{.StrictSuffix}}/{{.ResourceKind}}{{.KindSuffix}}.json"
 )
+# Seconds beside the drain, to close sinks and journal.
+MARGIN = 10
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+# The bridge's defaults that templates repeat, because they reckon with them: words before the value.
+REPEATED = {
+    "journal.max_bytes": '"journal" "max_bytes" "{}"',
+    "shutdown.drain": '"shutdown" "drain" "{}"',
+    "feed.limits.connections": '"limits" "connections" {} ',
+    "feed.limits.requests_per_minute": '"limits" "requests_per_minute" {} ',
+    "feed.url": '"feed" "url" "{}"',
+    "reconcile.url": '"reconcile" "url" "{}"',
+}
 JOURNAL = "/var/lib/onboarding-bridge/journal.db"
 
 
@@ -52,6 +65,28 @@ def examples(folder):
         path = folder / f"docs-kubernetes-{number}.yaml"
         path.write_text(block + "\n")
         yield path
+
+
+def conform(options, manifest, what):
+    """The schemas of every version of Kubernetes."""
+    for version in options.versions:
+        command = [options.kubeconform, "-strict", "-kubernetes-version", version]
+        command += ["-schema-location", f"{options.schemas}/{SCHEMA_FILE}", manifest]
+        must(run(*command), f"{what} in Kubernetes {version}")
+
+
+def check_manifests(options, folder):
+    """Each object that docs/kubernetes.md shows, and the restricted standard as the chart has it."""
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    blocks = re.findall(r"<!-- manifest -->\n+```yaml\n(.*?)\n```", text, re.DOTALL)
+    assert blocks, "docs/kubernetes.md shows no manifest"
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    for block in blocks:
+        (folder / "manifest.yaml").write_text(block + "\n")
+        conform(options, folder / "manifest.yaml", "docs/kubernetes.md")
+        pod = yaml.safe_load(block)["spec"]
+        assert pod["securityContext"] == values["podSecurityContext"]
+        assert pod["containers"][0]["securityContext"] == values["securityContext"]
 
 
 def mounted(pod):
@@ -82,6 +117,31 @@ def files_of(value):
             yield from files_of(inner)
 
 
+def seconds(text):
+    """Of a span as the bridge prints it."""
+    parts = re.findall(r"([0-9]+) ?([a-z]+)", text)
+    names = {"minutes": "m", "minute": "m", "hours": "h", "hour": "h", "days": "d", "day": "d"}
+    return sum(int(number) * UNITS[names.get(unit, unit)] for number, unit in parts)
+
+
+def check_defaults(bridge, folder):
+    """What the templates take for the bridge's default is what the bridge says."""
+    path = folder / "defaults.yaml"
+    path.write_text("{feed: {api_key_file: /k}, sinks: [{name: f, type: file, path: '-'}]}")
+    printed = run(bridge, "run", "--config", path, "--print-config", env={})
+    defaults = yaml.safe_load(must(printed, "the bridge's defaults"))
+    templates = "".join(file.read_text() for file in sorted((CHART / "templates").iterdir()))
+    for key, pattern in REPEATED.items():
+        value = defaults
+        for part in key.split("."):
+            value = value[part]
+        before = pattern.split("{}")[0]
+        told = templates.count(f"dig {before}") + templates.count(f'dig "feed" {before}')
+        right = pattern.format(value)
+        same = templates.count(f"dig {right}") + templates.count(f'dig "feed" {right}')
+        assert told and told == same, f"a template has another default of {key} than {value}"
+
+
 def check_bridge(bridge, config, set_by, folder):
     """The real bridge reads the file of one StatefulSet."""
     path = folder / "bridge.yaml"
@@ -90,6 +150,9 @@ def check_bridge(bridge, config, set_by, folder):
     understood = yaml.safe_load(must(printed, f"the bridge refuses {config['metadata']['name']}"))
     pod = set_by["spec"]["template"]["spec"]
     port = pod["containers"][0]["ports"][0]["containerPort"]
+    grace = pod["terminationGracePeriodSeconds"]
+    wanted = math.ceil(seconds(understood["shutdown"]["drain"])) + MARGIN
+    assert grace == wanted, f"{grace} s to end, and {wanted} are needed"
     listen = understood["admin"]["listen"]
     assert listen in (f"0.0.0.0:{port}", f"[::]:{port}"), listen
     assert understood["journal"]["path"] == JOURNAL, understood["journal"]
@@ -121,10 +184,10 @@ def check_monitoring(objects):
                     if key != "runbook_url"
                 }
                 assert rule["annotations"] == same and rule["expr"] == wanted[name]["expr"], name
-                assert (
-                    rule.get("for") == wanted[name].get("for")
-                    and wanted[name]["labels"].items() <= rule["labels"].items()
+                assert all(
+                    rule.get(key) == wanted[name].get(key) for key in ("for", "keep_firing_for")
                 )
+                assert wanted[name]["labels"].items() <= rule["labels"].items(), name
         if thing["kind"] == "ConfigMap" and "grafana_dashboard" in thing["metadata"].get(
             "labels", {}
         ):
@@ -145,20 +208,7 @@ def check(options, values, folder):
     )
     manifest = folder / "manifest.yaml"
     manifest.write_text(text)
-    for version in options.versions:
-        location = f"{options.schemas}/{SCHEMA_FILE}"
-        must(
-            run(
-                options.kubeconform,
-                "-strict",
-                "-kubernetes-version",
-                version,
-                "-schema-location",
-                location,
-                manifest,
-            ),
-            f"{values.name} in Kubernetes {version}",
-        )
+    conform(options, manifest, values.name)
     objects = [thing for thing in yaml.safe_load_all(text) if thing]
     names = [
         (thing["kind"], thing["metadata"].get("namespace"), thing["metadata"]["name"])
@@ -193,6 +243,8 @@ def main():
     ), "Chart.yaml's appVersion is not Cargo.toml's version"
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
+        check_defaults(options.bridge, folder)
+        check_manifests(options, folder)
         every = [*sorted((CHART / "ci").glob("*-values.yaml")), *examples(folder)]
         counts = []
         for values in every:

@@ -17,6 +17,8 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 KEY = "example-enterprise-key"
 PR_SET_PDEATHSIG = 1
+# Loaded here, because between fork and exec of a process with threads a lock may be held for ever.
+LIBC = ctypes.CDLL(None)
 
 
 def eventually(what, condition, seconds=20.0, pause=0.1):
@@ -62,7 +64,7 @@ class Ports:
 
 def with_us():
     """In the child: ends when the thread that started it ends, so with the drill, however that ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Process:

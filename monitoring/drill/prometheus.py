@@ -22,13 +22,13 @@ def seconds(text):
 
 
 def shorter(rules, factor):
-    """alerts.yaml with each `for`, each range and each `N * 60` or `N * 3600` divided by `factor`."""
+    """alerts.yaml with each `for` and `keep_firing_for`, each range and each `N * 60` or `N * 3600` divided by `factor`."""
 
     def duration(match):
         return f"{match.group(1)}{max(1, round(seconds(match.group(2)) * 1000 / factor))}ms{match.group(3)}"
 
     rules = re.sub(r"(\[)((?:\d+(?:ms|[smhd]))+)(\])", duration, rules)
-    rules = re.sub(r"(\n +for: )((?:\d+(?:ms|[smhd]))+)(\n)", duration, rules)
+    rules = re.sub(r"(\n +(?:for|keep_firing_for): )((?:\d+(?:ms|[smhd]))+)()(?=\n)", duration, rules)
     product = lambda match: f"{int(match.group(1)) * int(match.group(2)) / factor:g}"
     return re.sub(r"\b(\d+) \* (60|3600)\b", product, rules)
 

@@ -2,10 +2,15 @@
 What a ServiceMonitor and a PodMonitor have in common.
 */}}
 
-{{/* {root, values, name}: the head of an object for Prometheus or Grafana. */}}
+{{/*
+{root, values, name}: the head of an object for Prometheus or Grafana. In a namespace that other
+releases of the same name may share, the name begins with that of the release's own.
+*/}}
 {{- define "onboarding-bridge.monitoringMetadata" -}}
-name: {{ .name }}
-namespace: {{ default .root.Release.Namespace .values.namespace }}
+{{- $own := .root.Release.Namespace -}}
+{{- $namespace := default $own .values.namespace -}}
+name: {{ eq $namespace $own | ternary .name (printf "%s-%s" $own .name) }}
+namespace: {{ $namespace }}
 labels:
   {{- include "onboarding-bridge.labels" .root | nindent 2 }}
   {{- with .values.labels }}

@@ -93,7 +93,8 @@ class Twins(Scenario):
 
     def run(self):
         self.started()
-        self.proxy.hold = 4.0
+        # Longer than the restart takes on a busy machine.
+        self.proxy.hold = 10.0
         time.sleep(1.5)
         self.bridge.stop(signal.SIGKILL)
         self.proxy.hold = 0.0
