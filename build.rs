@@ -2,6 +2,12 @@
 //! its memory. Needs glibc 2.36, as Debian 12 has it; a linker that does not know the option says so and
 //! goes on.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "this is how a build script is told, and tells"
+)]
+
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
