@@ -55,6 +55,16 @@ fn killed(config: &JournalConfig, folder: &tempfile::TempDir) -> JournalConfig {
     }
 }
 
+/// What a kill right after a crowded commit of a hundred users leaves, and the folder that it is in.
+async fn left() -> (tempfile::TempDir, JournalConfig) {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut config = config(&folder);
+    let journal = crowded(&mut config, 100).await;
+    let killed = killed(&config, &other);
+    close(journal).await;
+    (other, killed)
+}
+
 fn number(path: &Path, sql: &str) -> u64 {
     let connection = Connection::open(path).unwrap();
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
@@ -80,11 +90,7 @@ fn all(users: u8) -> Vec<Option<u64>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_after_a_crowded_commit_loses_no_state() {
-    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut config = config(&folder);
-    let journal = crowded(&mut config, 100).await;
-    let killed = killed(&config, &other);
-    close(journal).await;
+    let (_folder, killed) = left().await;
     assert_eq!(
         in_table(&killed),
         1,
@@ -96,11 +102,7 @@ async fn a_kill_after_a_crowded_commit_loses_no_state() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_only_reads_sees_the_states_beside_the_records_too() {
-    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut config = config(&folder);
-    let journal = crowded(&mut config, 100).await;
-    let killed = killed(&config, &other);
-    close(journal).await;
+    let (_folder, killed) = left().await;
     let snapshot = Snapshot::open(&killed).unwrap();
     let state = snapshot.user(&[77; 16]).unwrap().unwrap();
     assert_eq!(state.position, 77);
@@ -190,11 +192,7 @@ async fn whenever_a_process_dies_nothing_that_was_pruned_was_needed_for_a_state(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_saved_from_damage_knows_what_its_records_know() {
-    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut config = config(&folder);
-    let journal = crowded(&mut config, 100).await;
-    let killed = killed(&config, &other);
-    close(journal).await;
+    let (_folder, killed) = left().await;
     let connection = Connection::open(&killed.path).unwrap();
     connection
         .execute_batch(
@@ -217,11 +215,7 @@ async fn a_file_that_is_saved_from_damage_knows_what_its_records_know() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_that_are_lost_behind_the_last_known_state_are_counted() {
-    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut config = config(&folder);
-    let journal = crowded(&mut config, 100).await;
-    let killed = killed(&config, &other);
-    close(journal).await;
+    let (_folder, killed) = left().await;
     // Of the last records only the very last is sound.
     damage(
         &killed,
@@ -263,11 +257,7 @@ fn damage(config: &JournalConfig, how: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_saved_file_without_its_key_knows_nobody() {
-    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut config = config(&folder);
-    let journal = crowded(&mut config, 100).await;
-    let killed = killed(&config, &other);
-    close(journal).await;
+    let (_folder, killed) = left().await;
     damage(
         &killed,
         "UPDATE meta SET value = 'none' WHERE name = 'digest_key'",
