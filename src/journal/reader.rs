@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::recent::{Found, Recent};
 use super::seal::{Place, Seal};
-use super::{JournalError, codec, event_type, trouble};
+use super::{JournalError, codec, event_type, states, trouble};
 use crate::event::{EventId, Record, Timestamp};
 use crate::state::{UserKey, UserState};
 
@@ -105,12 +105,7 @@ impl Reader {
     /// # Errors
     /// [`JournalError::Sql`].
     pub fn user(&self, user: &UserKey) -> Result<Option<UserState>, JournalError> {
-        let mut statement = self
-            .0
-            .prepare_cached("SELECT state FROM users WHERE user = ?1")?;
-        let state = |row: &Row<'_>| self.1.open(Place::UserState(user), row.get_ref(0)?);
-        let bytes = statement.query_row([user], state).optional()?;
-        Ok(bytes.and_then(|bytes| codec::decode(&bytes)))
+        Ok(states::in_table(&self.0, &self.1, user)?)
     }
 
     /// Up to `count` users after one, in the order of their keys, with the key of their records.

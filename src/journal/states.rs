@@ -94,7 +94,7 @@ pub(super) fn catch_up(connection: &Connection, seal: &Seal) -> rusqlite::Result
         let Some(last) = last else { return Ok(written) };
         connection.execute_batch("BEGIN IMMEDIATE")?;
         for late in newest.values() {
-            if is_newer(connection, seal, late)? {
+            if late.is_newer(in_table(connection, seal, &late.user)?.as_ref()) {
                 put(
                     connection,
                     seal,
@@ -111,14 +111,16 @@ pub(super) fn catch_up(connection: &Connection, seal: &Seal) -> rusqlite::Result
     }
 }
 
-/// Whether the table has an older state of this user, or none.
-fn is_newer(connection: &Connection, seal: &Seal, late: &Late) -> rusqlite::Result<bool> {
-    let sql = "SELECT state FROM users WHERE user = ?1";
-    let state = |row: &Row<'_>| seal.open(Place::UserState(&late.user), row.get_ref(0)?);
-    let mut statement = connection.prepare_cached(sql)?;
-    let bytes = statement.query_row([late.user], state).optional()?;
-    let known = bytes.and_then(|bytes| codec::decode(&bytes));
-    Ok(late.is_newer(known.as_ref()))
+/// What the table says of a user.
+pub(super) fn in_table(
+    connection: &Connection,
+    seal: &Seal,
+    user: &UserKey,
+) -> rusqlite::Result<Option<UserState>> {
+    let mut statement = connection.prepare_cached("SELECT state FROM users WHERE user = ?1")?;
+    let state = |row: &Row<'_>| seal.open(Place::UserState(user), row.get_ref(0)?);
+    let bytes = statement.query_row([user], state).optional()?;
+    Ok(bytes.and_then(|bytes| codec::decode(&bytes)))
 }
 
 /// What only the records have, at this moment: few, but for a file that was saved from damage and not

@@ -19,16 +19,11 @@ impl Writer {
         let mut insert = self.connection.prepare_cached(sql)?;
         for entry in entries {
             if let Some((record, _)) = &entry.record {
-                let (user, state) = match with_state {
-                    true => {
-                        let state = codec::encode(&entry.state);
-                        let sealed = seal
-                            .seal(Place::UserState(&entry.user), &state)?
-                            .into_owned();
-                        (Some(entry.user), Some(sealed))
-                    }
-                    false => (None, None),
-                };
+                let user = with_state.then_some(&entry.user);
+                let state = user.map(|user| (user, codec::encode(&entry.state)));
+                let sealed = state
+                    .as_ref()
+                    .map(|(user, state)| seal.seal(Place::UserState(user), state));
                 insert.execute((
                     record.position,
                     record.received_at.0,
@@ -38,7 +33,7 @@ impl Writer {
                     seal.seal_text(Place::RecordKey(record.position), &record.key)?,
                     seal.seal(Place::RecordBody(record.position), &record.body)?,
                     user,
-                    state,
+                    sealed.transpose()?,
                 ))?;
             }
         }
