@@ -7,8 +7,10 @@
 pub mod fields;
 mod line;
 
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
 
 use line::Style;
@@ -49,13 +51,22 @@ pub fn start(levels: &str) -> Result<(), String> {
         }
         None => filter(levels)?,
     };
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .event_format(Style::of_stderr());
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
+    subscriber(filter, std::io::stderr, Style::of_stderr())
         .try_init()
         .map_err(|error| error.to_string())
+}
+
+/// Prints what passes the filter. That holds for everything and not for the printing layer alone: with
+/// a layer's own filter, a library that asks by `log` whether it would be heard, as rdkafka does, leaves
+/// its "no" on the thread, and the next line of ours on that thread is lost.
+fn subscriber<W>(filter: Targets, writer: W, style: Style) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .event_format(style);
+    tracing_subscriber::registry().with(filter).with(lines)
 }
 
 /// The levels of a text such as `info,onboarding_bridge::feed=debug`, none of them beyond its cap.
@@ -130,4 +141,39 @@ mod tests {
         assert!(super::filter("bridge=loud").is_err());
         assert!(super::filter(USUAL).is_ok());
     }
+    #[test]
+    fn a_library_that_asks_in_vain_whether_it_would_be_heard_costs_us_no_line() {
+        let (file, path) = tempfile::NamedTempFile::new().unwrap().into_parts();
+        let filter = filter(USUAL).unwrap();
+        let subscriber = subscriber(filter, file, Style::Json);
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..2 {
+                // What `log_enabled!` of a library comes to.
+                let asks = |dispatch: &tracing::Dispatch| dispatch.enabled(&UNHEARD);
+                assert!(!tracing::dispatcher::get_default(asks));
+                tracing::info!("ours");
+            }
+        });
+        let printed = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(printed.matches("ours").count(), 2, "{printed}");
+    }
+
+    struct Library;
+
+    impl tracing::Callsite for Library {
+        fn set_interest(&self, _: tracing::subscriber::Interest) {}
+
+        fn metadata(&self) -> &tracing::Metadata<'_> {
+            &UNHEARD
+        }
+    }
+
+    static UNHEARD: tracing::Metadata<'static> = tracing::metadata! {
+        name: "log record",
+        target: "rdkafka::client",
+        level: Level::DEBUG,
+        fields: &[],
+        callsite: &Library,
+        kind: tracing::metadata::Kind::EVENT,
+    };
 }
