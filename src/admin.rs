@@ -1,13 +1,13 @@
-//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`, and a page for people at `/`.
+//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`, `/log-level`, and a page for people at `/`.
 //!
 //! The only file that names the HTTP server of the bridge. It shows no personal data and changes
-//! nothing.
+//! nothing but how much is logged, and that only for who is on this machine.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
@@ -24,9 +24,13 @@ use crate::journal::{Blocked, Handle, JournalError, Window};
 use crate::metrics::Metrics;
 use crate::process;
 use crate::reconcile::{LastList, Reports};
+use crate::telemetry;
 
 /// Blind windows that `/status` shows.
 const WINDOWS_SHOWN: usize = 10;
+
+/// The longest text of levels.
+const LEVELS_BYTES_MAX: usize = 4096;
 
 /// Reads `/status` and `/metrics` every two seconds, and draws the flow with their figures.
 const PAGE: &str = include_str!("admin/page.html");
@@ -250,7 +254,14 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/status", get(report))
             .route("/metrics", get(metrics))
-            .with_state(status);
+            .route(
+                "/log-level",
+                get(log_level)
+                    .put(change_log_level)
+                    .layer(DefaultBodyLimit::max(LEVELS_BYTES_MAX)),
+            )
+            .with_state(status)
+            .into_make_service_with_connect_info::<SocketAddr>();
         tracing::info!(address = %self.address, "serving metrics, health and status");
         if let Err(error) = axum::serve(self.listener, router).await {
             tracing::error!(%error, "the admin port has ended");
@@ -287,6 +298,34 @@ async fn metrics(State(status): Shared) -> impl IntoResponse {
         Status::scrape,
     )
     .await
+}
+
+async fn log_level() -> (StatusCode, String) {
+    match telemetry::levels() {
+        Ok(levels) => (StatusCode::OK, levels + "\n"),
+        Err(error) => (StatusCode::CONFLICT, format!("{error}\n")),
+    }
+}
+
+/// Answers with the levels that are in force then.
+async fn change_log_level(
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    levels: String,
+) -> (StatusCode, String) {
+    if !is_of_this_machine(peer) {
+        let why = "only from the machine itself, or through a forwarded port\n";
+        return (StatusCode::FORBIDDEN, why.to_owned());
+    }
+    // Before, because the new levels may leave it out.
+    tracing::info!("the levels of the log are to be changed by the admin port");
+    match telemetry::set_levels(levels.trim()) {
+        Ok(()) => log_level().await,
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")),
+    }
+}
+
+fn is_of_this_machine(peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_loopback()
 }
 
 /// Runs what reads the journal aside, so that the line never waits for it.
@@ -334,6 +373,20 @@ mod tests {
         let of_nothing = BASE64_STANDARD.encode(Sha256::digest(""));
         assert_eq!(PAGE_POLICY.matches("'sha256-").count(), 2);
         assert!(!PAGE_POLICY.contains(&of_nothing), "{}", *PAGE_POLICY);
+    }
+
+    #[test]
+    fn only_who_is_on_the_machine_changes_what_is_logged() {
+        for (peer, may) in [
+            ("127.0.0.1:4000", true),
+            ("[::1]:4000", true),
+            ("[::ffff:127.0.0.1]:4000", true),
+            ("192.0.2.7:4000", false),
+            ("[2001:db8::1]:4000", false),
+            ("[::ffff:192.0.2.7]:4000", false),
+        ] {
+            assert_eq!(is_of_this_machine(peer.parse().unwrap()), may, "{peer}");
+        }
     }
 
     #[test]

@@ -7,11 +7,15 @@
 pub mod fields;
 mod line;
 
+use std::sync::OnceLock;
+
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::reload;
 
 use line::Style;
 
@@ -39,6 +43,22 @@ pub const USUAL: &str = "info,librdkafka=warn,rdkafka=warn,async_nats=warn";
 /// Names the levels that are asked for.
 const VARIABLE: &str = "RUST_LOG";
 
+/// The levels of this process, once it logs.
+static LEVELS: OnceLock<Levels> = OnceLock::new();
+
+type Levels = reload::Handle<Targets, Registry>;
+
+/// Why the levels stay as they are.
+#[derive(Debug, thiserror::Error)]
+pub enum LevelsError {
+    /// Ask again with another text.
+    #[error("these are no levels, such as info,onboarding_bridge::feed=debug: {0}")]
+    Unclear(String),
+    /// This process does not log.
+    #[error("nothing is logged by this process")]
+    Silent,
+}
+
 /// Starts logging at these levels; `RUST_LOG` overrides them. Called once, before anything else.
 ///
 /// # Errors
@@ -51,22 +71,50 @@ pub fn start(levels: &str) -> Result<(), String> {
         }
         None => filter(levels)?,
     };
-    subscriber(filter, std::io::stderr, Style::of_stderr())
-        .try_init()
-        .map_err(|error| error.to_string())
+    let (subscriber, handle) = subscriber(filter, std::io::stderr, Style::of_stderr());
+    subscriber.try_init().map_err(|error| error.to_string())?;
+    LEVELS.set(handle).unwrap_or_default();
+    Ok(())
+}
+
+/// The levels in force, caps included, as a text that [`set_levels`] takes.
+///
+/// # Errors
+/// [`LevelsError::Silent`] before [`start`].
+pub fn levels() -> Result<String, LevelsError> {
+    let handle = LEVELS.get().ok_or(LevelsError::Silent)?;
+    handle
+        .with_current(ToString::to_string)
+        .map_err(|_| LevelsError::Silent)
+}
+
+/// Logs at these levels from now on, until the process ends; the caps of what may be printed stay.
+///
+/// # Errors
+/// [`LevelsError::Unclear`] when the text cannot be understood.
+pub fn set_levels(levels: &str) -> Result<(), LevelsError> {
+    let filter = filter(levels).map_err(LevelsError::Unclear)?;
+    let handle = LEVELS.get().ok_or(LevelsError::Silent)?;
+    handle.reload(filter).map_err(|_| LevelsError::Silent)
 }
 
 /// Prints what passes the filter. That holds for everything and not for the printing layer alone: with
 /// a layer's own filter, a library that asks by `log` whether it would be heard, as rdkafka does, leaves
 /// its "no" on the thread, and the next line of ours on that thread is lost.
-fn subscriber<W>(filter: Targets, writer: W, style: Style) -> impl Subscriber + Send + Sync
+fn subscriber<W>(
+    filter: Targets,
+    writer: W,
+    style: Style,
+) -> (impl Subscriber + Send + Sync, Levels)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .event_format(style);
-    tracing_subscriber::registry().with(filter).with(lines)
+    let (filter, handle) = reload::Layer::new(filter);
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    (subscriber, handle)
 }
 
 /// The levels of a text such as `info,onboarding_bridge::feed=debug`, none of them beyond its cap.
@@ -145,7 +193,7 @@ mod tests {
     fn a_library_that_asks_in_vain_whether_it_would_be_heard_costs_us_no_line() {
         let (file, path) = tempfile::NamedTempFile::new().unwrap().into_parts();
         let filter = filter(USUAL).unwrap();
-        let subscriber = subscriber(filter, file, Style::Json);
+        let (subscriber, _) = subscriber(filter, file, Style::Json);
         tracing::subscriber::with_default(subscriber, || {
             for _ in 0..2 {
                 // What `log_enabled!` of a library comes to.
@@ -156,6 +204,27 @@ mod tests {
         });
         let printed = std::fs::read_to_string(&path).unwrap();
         assert_eq!(printed.matches("ours").count(), 2, "{printed}");
+    }
+
+    #[test]
+    fn levels_are_changed_while_it_runs_and_never_beyond_their_caps() {
+        let (file, path) = tempfile::NamedTempFile::new().unwrap().into_parts();
+        let (subscriber, levels) = subscriber(filter(USUAL).unwrap(), file, Style::Json);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::debug!("before");
+            levels.reload(filter("trace").unwrap()).unwrap();
+            tracing::debug!("meanwhile");
+            tracing::debug!(target: "tungstenite", "of the wire");
+            let said = levels.with_current(ToString::to_string).unwrap();
+            levels.reload(filter(&said).unwrap()).unwrap();
+            tracing::debug!("as it said");
+            levels.reload(filter("warn").unwrap()).unwrap();
+            tracing::debug!("after");
+        });
+        let printed = std::fs::read_to_string(&path).unwrap();
+        let seen = ["before", "meanwhile", "of the wire", "as it said", "after"]
+            .map(|words| printed.contains(words));
+        assert_eq!(seen, [false, true, false, true, false], "{printed}");
     }
 
     struct Library;

@@ -26,3 +26,35 @@ async fn an_event_that_was_heard_reaches_the_sink() {
     assert_eq!(from_feed, 10);
     simulator.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_logged_can_be_changed_while_it_runs() {
+    let simulator = Simulator::start(Options::for_tests()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let sink = file_sink("local", &folder.path().join("events.jsonl"));
+    let yaml = config(&simulator, folder.path(), "", &sink);
+    let bridge = Bridge::start(folder.path(), &yaml);
+    bridge.wait_ready();
+    let (status, usual) = bridge.get("/log-level");
+    assert_eq!(status, 200);
+    assert!(usual.contains("rdkafka=warn"), "{usual}");
+
+    let (status, told) = bridge.put("/log-level", "info,onboarding_bridge::nonsense=loud");
+    assert_eq!(status, 400, "{told}");
+    let (status, _) = bridge.put("/log-level", &"a".repeat(5000));
+    assert_eq!(status, 413);
+    assert_eq!(bridge.get("/log-level").1, usual, "as it was");
+
+    let said = || bridge.log().matches("subscribed to the feed").count();
+    for (levels, connects, lines) in [("error", 2.0, 1), ("info", 3.0, 2)] {
+        let (status, told) = bridge.put("/log-level", levels);
+        assert_eq!(status, 200, "{told}");
+        simulator.control().close(1001).await;
+        crate::support::eventually("the next subscription", || {
+            (bridge.metric("feed_connects_total") == connects).then_some(())
+        });
+        crate::support::eventually("its line, or none", || (said() == lines).then_some(()));
+    }
+    bridge.terminate();
+    simulator.shutdown().await;
+}

@@ -25,7 +25,14 @@ Where a person looks (a terminal) a line is words, everywhere else it is one JSO
 - `DEBUG`: for who looks for a defect.
 
 `RUST_LOG` sets other levels (`RUST_LOG=debug`, `RUST_LOG=info,onboarding_bridge::feed=debug`).
-It cannot raise the libraries that carry keys, tokens and people to a level at which they print them, and no other library is printed at levels finer than `INFO`.
+A running bridge is asked for its levels, and given others until it ends, by the admin port; only from the same machine, or through a forwarded port:
+
+```sh
+curl http://127.0.0.1:9464/log-level
+curl -X PUT --data 'info,onboarding_bridge::feed=debug' http://127.0.0.1:9464/log-level
+```
+
+Neither can raise the libraries that carry keys, tokens and people to a level at which they print them, and no other library is printed at levels finer than `INFO`.
 
 ## What a line may hold
 

@@ -177,14 +177,16 @@ impl Bridge {
 
     /// Status code and body of a path of the admin port.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
-        let url = format!("http://{}{path}", self.admin.as_deref().unwrap());
-        let config = ureq::Agent::config_builder().http_status_as_error(false);
-        let agent = ureq::Agent::from(config.timeout_global(Some(Duration::from_secs(10))).build());
-        let mut response = agent.get(url).call().unwrap();
-        (
-            response.status().as_u16(),
-            response.body_mut().read_to_string().unwrap(),
-        )
+        answer(agent().get(self.url(path)).call().unwrap())
+    }
+
+    /// Puts a text to a path of the admin port: status code and body.
+    pub(crate) fn put(&self, path: &str, text: &str) -> (u16, String) {
+        answer(agent().put(self.url(path)).send(text).unwrap())
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin.as_deref().unwrap())
     }
 
     /// `/status`.
@@ -270,6 +272,21 @@ impl Drop for Bridge {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false);
+    config
+        .timeout_global(Some(Duration::from_secs(10)))
+        .build()
+        .into()
+}
+
+fn answer(mut response: ureq::http::Response<ureq::Body>) -> (u16, String) {
+    (
+        response.status().as_u16(),
+        response.body_mut().read_to_string().unwrap(),
+    )
 }
 
 /// How long anything may take that is not measured.
