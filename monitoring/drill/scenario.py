@@ -61,13 +61,13 @@ class Scenario:
     def fires(self, alert, within=60.0, **labels):
         """Waits until it fires, and does what the runbook says to look at, while it does."""
         begun = time.monotonic()
-        self.wait(f"{alert} fires", lambda: self.is_firing(alert, **labels), within)
+        self.wait(f"{alert} fires", lambda: self.is_firing(alert, **labels), within * self.world.patience)
         self.seen[alert] = [time.monotonic() - begun, None]
         self.problems += self.world.try_runbook(PREFIX + alert, self.bridge)
 
     def resolves(self, alert, within=75.0):
         begun = time.monotonic()
-        self.wait(f"{alert} resolves", lambda: not self.is_firing(alert), within)
+        self.wait(f"{alert} resolves", lambda: not self.is_firing(alert), within * self.world.patience)
         self.seen[alert][1] = time.monotonic() - begun
 
     def play(self):

@@ -20,8 +20,8 @@ SCRAPE = 60
 class World:
     key = KEY
 
-    def __init__(self, folder, program, factor, first_port):
-        self.folder, self.program, self.factor = folder, program, factor
+    def __init__(self, folder, program, factor, first_port, patience):
+        self.folder, self.program, self.factor, self.patience = folder, program, factor, patience
         self.ports = Ports(first_port)
         self.processes, self.bridges, self.streams, self.topics = [], {}, [], []
         self.ended = threading.Event()
@@ -83,8 +83,8 @@ class World:
             bridge.up()
         self.prometheus.up()
         # `increase` needs what was before the fault.
-        enough = f"count(count_over_time(up[1m]) > 3) == {len(targets)}"
-        eventually("every bridge is scraped", lambda: self.prometheus.query(enough), 60)
+        enough = f"count(count_over_time(up[{round(120 * interval)}s]) > 3) == {len(targets)}"
+        eventually("every bridge is scraped", lambda: self.prometheus.query(enough), 60 * self.patience)
         self.alerts.start()
 
     def late_nats_returns(self):
