@@ -57,6 +57,7 @@ impl SinkConfig {
             Self::Nats(nats) => {
                 let files = [
                     &nats.credentials_file,
+                    &nats.nkey_seed_file,
                     &nats.token_file,
                     &nats.password_file,
                     &nats.ca_file,
@@ -144,6 +145,14 @@ const SECRET_WORDS: [&str; 5] = [
 const FILE_ENDS: [&str; 4] = ["_file", ".location", ".file", ".keytab"];
 
 impl KafkaOptions {
+    /// The options that say who this sink is and whom it trusts, by the beginning of their names
+    /// (`sasl.`, `ssl.`), for people.
+    pub fn named(&self, beginning: &str) -> String {
+        let names = self.0.keys().filter(|name| name.starts_with(beginning));
+        let names: Vec<_> = names.map(|name| format!("`options.{name}`")).collect();
+        names.join(", ")
+    }
+
     /// The files that the options name.
     fn files(&self) -> Vec<PathBuf> {
         let options = self.0.iter();
@@ -207,6 +216,8 @@ pub struct NatsConfig {
     pub settle: Span,
     /// User credentials file (JWT and seed).
     pub credentials_file: Option<PathBuf>,
+    /// File with the seed of a user's nkey (`SU…`).
+    pub nkey_seed_file: Option<PathBuf>,
     /// File with a token.
     pub token_file: Option<PathBuf>,
     /// User name, together with `password_file`.
@@ -258,7 +269,7 @@ mod tests {
         let schema = Value::from(schemars::schema_for!(NatsConfig));
         let names = schema["properties"].as_object().unwrap().keys();
         let files: Vec<_> = names.filter(|name| name.ends_with("_file")).collect();
-        assert_eq!(files.len(), 6);
+        assert_eq!(files.len(), 7);
         let mut nats = serde_json::json!({"type": "nats", "name": "n", "url": "u", "stream": "S",
             "subject_prefix": "p"});
         for file in &files {

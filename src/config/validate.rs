@@ -283,6 +283,18 @@ fn check_nats(index: usize, nats: &NatsConfig, wrong: &mut Vec<String>) {
              letters, digits, `-` and `_` with dots between them"
         ));
     }
+    let logins = [
+        ("credentials_file", nats.credentials_file.is_some()),
+        ("nkey_seed_file", nats.nkey_seed_file.is_some()),
+        ("token_file", nats.token_file.is_some()),
+        ("user", nats.user.is_some()),
+    ];
+    let given: Vec<_> = logins.iter().filter(|(_, given)| *given).collect();
+    if let [(one, _), (other, _), ..] = given[..] {
+        wrong.push(format!(
+            "`sinks[{index}]`: `{one}` and `{other}` are two ways to log in; give one"
+        ));
+    }
     if nats.user.is_some() != nats.password_file.is_some()
         || nats.client_cert_file.is_some() != nats.client_key_file.is_some()
     {

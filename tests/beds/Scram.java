@@ -1,5 +1,5 @@
-// Sets the password of a user (SCRAM-SHA-256) by Apache's own Java client, which librdkafka's Rust client
-// cannot.
+// Sets the password of a user, for SCRAM-SHA-256 and for SCRAM-SHA-512, by Apache's own Java client,
+// which librdkafka's Rust client cannot.
 //
 //   java -cp "$KAFKA_CLASSPATH" tests/beds/Scram.java BOOTSTRAP USER PASSWORD
 //
@@ -20,9 +20,12 @@ public class Scram {
             System.err.println("usage: Scram BOOTSTRAP USER PASSWORD");
             System.exit(64);
         }
-        ScramCredentialInfo info = new ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096);
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", args[0]))) {
-            admin.alterUserScramCredentials(List.of(new UserScramCredentialUpsertion(args[1], info, args[2]))).all().get();
+            // One question each: two for one user in one are refused.
+            for (ScramMechanism way : List.of(ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)) {
+                ScramCredentialInfo info = new ScramCredentialInfo(way, 4096);
+                admin.alterUserScramCredentials(List.of(new UserScramCredentialUpsertion(args[1], info, args[2]))).all().get();
+            }
         } catch (Exception failure) {
             System.err.println("Scram: " + failure);
             System.exit(1);

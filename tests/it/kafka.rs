@@ -2,6 +2,7 @@
 //! broker that goes away, and the record as Kafka's own Java client sees it.
 
 mod cluster;
+mod credentials;
 mod rights;
 
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 //! and a server that goes away.
 
 mod cluster;
+mod credentials;
 mod refusals;
 
 use std::sync::Arc;

@@ -192,14 +192,9 @@ impl Health {
             client.context.forget_errors();
         }
         match client.context.trouble() {
-            Some(trouble) if self.since.elapsed() >= TROUBLE_TIMEOUT => Err(SinkError::new(
-                trouble.class,
-                format!(
-                    "the brokers {} refuse this sink: {}",
-                    at(config),
-                    trouble.message
-                ),
-            )),
+            Some(trouble) if self.since.elapsed() >= TROUBLE_TIMEOUT => {
+                Err(topic::turned_away(config, &trouble))
+            }
             _ => Ok(()),
         }
     }

@@ -69,14 +69,7 @@ pub(super) fn find(client: &Client<Context>, config: &KafkaConfig) -> Result<Top
         };
         let said = client.context().last_error();
         if let Some(trouble) = client.context().trouble() {
-            return Err(SinkError::new(
-                trouble.class,
-                format!(
-                    "the brokers {} refuse this sink: {}",
-                    at(config),
-                    trouble.message
-                ),
-            ));
+            return Err(turned_away(config, &trouble));
         }
         if Instant::now() >= deadline {
             let why = said.map_or(retry.message, |error| error.message);
@@ -124,6 +117,30 @@ fn ask(client: &Client<Context>, config: &KafkaConfig) -> Result<Topic, SinkErro
         leaderless: partitions.iter().filter(|p| p.leader() < 0).count(),
         settings: None,
     })
+}
+
+/// The brokers do not let this sink in: which of its options that is about.
+pub(super) fn turned_away(config: &KafkaConfig, trouble: &SinkError) -> SinkError {
+    let why = &trouble.message;
+    let names = |beginning| config.options.named(beginning);
+    let advice = if why.contains("SASL") {
+        format!(
+            "check {}, and what the brokers know of this user",
+            names("sasl.")
+        )
+    } else {
+        match names("ssl.") {
+            none if none.is_empty() => "no `options.ssl.*` is set: `options.ssl.ca.pem_file` says whom to \
+                trust, `options.ssl.certificate.pem_file` and `options.ssl.key.pem_file` who this sink is"
+                .to_owned(),
+            some => format!("check {some}"),
+        }
+    };
+    let message = format!(
+        "the brokers {} refuse this sink: {why}; {advice}",
+        at(config)
+    );
+    SinkError::new(trouble.class, message)
 }
 
 /// An error code in words, with what to do where that is known.

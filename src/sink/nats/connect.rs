@@ -47,7 +47,7 @@ pub(super) async fn connect(config: &NatsConfig) -> Result<Connection, SinkError
     let client = options
         .connect(addresses(config)?)
         .await
-        .map_err(|error| errors::of_connect(&error, &servers(config)))?;
+        .map_err(|error| errors::of_connect(&error, &servers(config), &login(config)))?;
     let context = ContextBuilder::new()
         .timeout(ANSWER_TIMEOUT)
         .build(client.clone());
@@ -75,6 +75,9 @@ pub(super) fn options(config: &NatsConfig) -> Result<ConnectOptions, SinkError> 
             let what = "holds no user credentials (JWT and seed)";
             wrong("credentials_file", path, what)
         })?;
+    }
+    if let Some(path) = &config.nkey_seed_file {
+        options = options.nkey(secret("nkey_seed_file", path)?);
     }
     if let Some(path) = &config.token_file {
         options = options.token(secret("token_file", path)?);
@@ -128,6 +131,30 @@ pub(super) fn servers(config: &NatsConfig) -> String {
         .map(bare)
         .collect::<Vec<_>>()
         .join(",")
+}
+
+/// With what this sink logs in, for people: the option and its file.
+fn login(config: &NatsConfig) -> String {
+    let files = [
+        ("credentials_file", &config.credentials_file),
+        ("nkey_seed_file", &config.nkey_seed_file),
+        ("token_file", &config.token_file),
+        ("password_file", &config.password_file),
+    ];
+    let given = files
+        .into_iter()
+        .find_map(|(option, path)| Some((option, path.as_ref()?)));
+    match (given, &config.user) {
+        (Some((option, path)), None) => format!("`{option}` ({})", path.display()),
+        (Some((option, path)), Some(user)) => {
+            format!("`user` {user} and `{option}` ({})", path.display())
+        }
+        (None, _) => {
+            "a login, which this sink has none of (`user` with `password_file`, `token_file`, \
+            `nkey_seed_file`, `credentials_file`)"
+                .to_owned()
+        }
+    }
 }
 
 fn secret(option: &str, path: &Path) -> Result<String, SinkError> {

@@ -141,26 +141,23 @@ pub(super) fn jetstream_error(error: &dyn std::error::Error) -> Option<&Answer> 
     None
 }
 
-/// Why no connection came about.
-pub(super) fn of_connect(error: &ConnectError, servers: &str) -> SinkError {
+/// Why no connection came about; `login` is with what this sink logs in.
+pub(super) fn of_connect(error: &ConnectError, servers: &str, login: &str) -> SinkError {
+    let configuration = |advice: &str| (ErrorClass::Configuration, advice.to_owned());
+    let certificates = "; check `ca_file`, `client_cert_file` and `client_key_file` of this sink";
     let (class, advice) = match error.kind() {
-        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => (
-            ErrorClass::Configuration,
-            "; check the credentials of this sink",
-        ),
-        ConnectErrorKind::Tls => (
-            ErrorClass::Configuration,
-            "; check `ca_file` and the client certificate of this sink",
-        ),
-        ConnectErrorKind::ServerParse => (ErrorClass::Configuration, "; check `url` of this sink"),
-        ConnectErrorKind::Io if is_about_certificates(error) => (
-            ErrorClass::Configuration,
-            "; check `ca_file` and the client certificate of this sink",
-        ),
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+            configuration(&format!(
+                "; the server wants {login}; check it, and what the server knows"
+            ))
+        }
+        ConnectErrorKind::Tls => configuration(certificates),
+        ConnectErrorKind::ServerParse => configuration("; check `url` of this sink"),
+        ConnectErrorKind::Io if is_about_certificates(error) => configuration(certificates),
         ConnectErrorKind::Dns
         | ConnectErrorKind::TimedOut
         | ConnectErrorKind::Io
-        | ConnectErrorKind::MaxReconnects => (ErrorClass::Transient, ""),
+        | ConnectErrorKind::MaxReconnects => (ErrorClass::Transient, String::new()),
     };
     SinkError::new(
         class,
@@ -168,10 +165,18 @@ pub(super) fn of_connect(error: &ConnectError, servers: &str) -> SinkError {
     )
 }
 
-/// A refused certificate comes as an I/O error when the server is the one that refuses.
+/// A refused certificate comes as an I/O error when the server is the one that refuses, by the name of a
+/// TLS alert.
 fn is_about_certificates(error: &ConnectError) -> bool {
     let text = error.to_string().to_lowercase();
-    text.contains("certificate") || text.contains("unknownissuer")
+    let words = [
+        "certificate",
+        "unknownissuer",
+        "unknownca",
+        "accessdenied",
+        "decrypterror",
+    ];
+    words.iter().any(|word| text.contains(word))
 }
 
 #[cfg(test)]

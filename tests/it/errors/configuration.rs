@@ -52,6 +52,16 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         &["`feed.limits.requests_per_minute`", "4 to 40"],
     ),
     (
+        "sinks:\n",
+        "sinks:\n  - {name: n, type: nats, url: 'nats://localhost:1', stream: s, subject_prefix: p, \
+         token_file: /t, nkey_seed_file: /n}\n",
+        &[
+            "`sinks[0]`",
+            "`nkey_seed_file` and `token_file`",
+            "give one",
+        ],
+    ),
+    (
         "  api_key:",
         "  idle_timeout: 5s\n  api_key:",
         &["`feed.idle_timeout`", "`feed.ping_interval`"],
