@@ -17,6 +17,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
+use crate::certificates::{self, CertificateFile};
+use crate::config::Config;
 use crate::deliver::{SinkReport, SinkStatus};
 use crate::event::Timestamp;
 use crate::feed::budget::Budget;
@@ -66,7 +68,27 @@ pub struct Status {
     sinks: Vec<Arc<SinkStatus>>,
     budget: Arc<Budget>,
     lists: Reports,
+    certificates: Certificates,
     clock: fn() -> Timestamp,
+}
+
+/// The files whose expiry is shown.
+#[derive(Debug)]
+pub struct Certificates {
+    /// On the way to the vendor.
+    vendor: Vec<CertificateFile>,
+    /// Of each sink.
+    sinks: Vec<Vec<CertificateFile>>,
+}
+
+impl Certificates {
+    /// Those that this configuration names.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            vendor: certificates::of_vendor(config),
+            sinks: config.sinks.iter().map(certificates::of_sink).collect(),
+        }
+    }
 }
 
 /// `/status`.
@@ -136,6 +158,7 @@ impl Status {
         sinks: Vec<Arc<SinkStatus>>,
         budget: Arc<Budget>,
         lists: Reports,
+        certificates: Certificates,
         clock: fn() -> Timestamp,
     ) -> Self {
         Self {
@@ -144,6 +167,7 @@ impl Status {
             sinks,
             budget,
             lists,
+            certificates,
             clock,
         }
     }
@@ -195,12 +219,25 @@ impl Status {
         }
     }
 
+    fn show_certificates(&self) {
+        #[allow(clippy::cast_precision_loss, reason = "the gauge of a time is a float")]
+        let seconds = |files: &[CertificateFile]| {
+            certificates::first_expiry(files).map_or(0.0, |seconds| seconds as f64)
+        };
+        let of_vendor = seconds(&self.certificates.vendor);
+        self.metrics.feed.certificate_expiry.set(of_vendor);
+        for (files, metrics) in self.certificates.sinks.iter().zip(&self.metrics.sinks) {
+            metrics.certificate_expiry.set(seconds(files));
+        }
+    }
+
     /// Prometheus text. Reads the journal for the age of what each sink lacks: blocking.
     ///
     /// # Errors
     /// [`JournalError`] when the journal cannot be read.
     pub fn scrape(&self) -> Result<Vec<u8>, JournalError> {
         self.budget.show();
+        self.show_certificates();
         let reader = self.journal.reader()?;
         let (committed, now) = (self.journal.committed(), (self.clock)());
         for (sink, metrics) in self.sinks.iter().zip(&self.metrics.sinks) {

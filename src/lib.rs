@@ -36,6 +36,7 @@ pub mod config;
 pub mod app;
 pub mod admin;
 pub mod metrics;
+pub mod certificates;
 pub mod telemetry;
 pub mod process;
 pub mod shutdown;

@@ -44,6 +44,7 @@ pub struct FeedMetrics {
     pub regressions: IntCounter,
     pub blind_seconds: prometheus::Counter,
     pub request_budget: Gauge,
+    pub certificate_expiry: Gauge,
 }
 
 /// The metrics of normalising.
@@ -290,6 +291,10 @@ fn feed(make: &Maker) -> FeedMetrics {
         request_budget: make.float(
             "feed_request_budget_remaining",
             "Requests that the vendor's limit still allows in this minute",
+        ),
+        certificate_expiry: make.float(
+            "feed_certificate_expiry_timestamp_seconds",
+            "Unix time at which the first of feed.ca_file and reconcile.ca_file is of no use any more; 0 where there is none",
         ),
     }
 }

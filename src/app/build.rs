@@ -9,7 +9,7 @@ use secrecy::zeroize::Zeroizing;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{App, AppError};
-use crate::admin::{Admin, Status};
+use crate::admin::{Admin, Certificates, Status};
 use crate::config::{Config, SinkConfig};
 use crate::deliver::{Deliver, Pace, SinkStatus, Start};
 use crate::event::Timestamp;
@@ -40,11 +40,8 @@ impl App {
             tracing::warn!("{warning}");
         }
         check_secrets(config)?;
-        let sinks = config
-            .sinks
-            .iter()
-            .map(sink::create)
-            .collect::<Result<Vec<_>, _>>()?;
+        let sinks = config.sinks.iter().map(sink::create);
+        let sinks = sinks.collect::<Result<Vec<_>, _>>()?;
         let admin = bind(config).await?;
         let Journal {
             appender,
@@ -81,6 +78,7 @@ impl App {
             statuses,
             budget,
             reports,
+            Certificates::of(config),
             clock,
         ));
         Ok(Self {

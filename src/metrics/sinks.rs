@@ -58,6 +58,7 @@ pub struct SinkMetrics {
     pub event_lag: Histogram,
     pub restarts: IntCounter,
     pub last_success: Gauge,
+    pub certificate_expiry: Gauge,
     pub notices_dropped: IntCounter,
     errors: IntCounterVec,
     states: IntGaugeVec,
@@ -141,6 +142,10 @@ pub(super) fn register(make: &Maker, names: &[&str]) -> Vec<SinkMetrics> {
         "sink_last_success_timestamp_seconds",
         "Unix time of the last acknowledgement, or of the opening",
     );
+    let certificate_expiry = of.floats(
+        "sink_certificate_expiry_timestamp_seconds",
+        "Unix time at which the first of the sink's certificate files is of no use any more; 0 where there is none",
+    );
     let notices_dropped = of.counters(
         "sink_notices_dropped_total",
         "Control records and copies of dead letters that the side channel could not take; they stay in the journal",
@@ -164,6 +169,7 @@ pub(super) fn register(make: &Maker, names: &[&str]) -> Vec<SinkMetrics> {
             event_lag: event_lag.with_label_values(&[name]),
             restarts: restarts.with_label_values(&[name]),
             last_success: last_success.with_label_values(&[name]),
+            certificate_expiry: certificate_expiry.with_label_values(&[name]),
             notices_dropped: notices_dropped.with_label_values(&[name]),
             errors: errors.clone(),
             states: states.clone(),

@@ -9,6 +9,7 @@ mod vendor;
 
 use std::time::Duration;
 
+use onboarding_bridge::event::Timestamp;
 use onboarding_bridge::simulator::Options;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -137,6 +138,10 @@ fn certificates_change(
     serve_by_the_second: impl FnOnce(),
 ) -> Issued {
     publishes(bridge, sink, 500.0);
+    // Those of the tests are good for two days.
+    let series = format!("sink_certificate_expiry_timestamp_seconds{{sink=\"{sink}\"}}");
+    let left = bridge.metric(&series) - Timestamp::now().as_millis() as f64 / 1000.0;
+    assert!((86_400.0..=172_800.0).contains(&left), "{left} s");
 
     // The same authority: nothing but the client's own certificate.
     secrets.swap(&of(first, &first.issue()));

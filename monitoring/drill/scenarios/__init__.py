@@ -5,11 +5,11 @@ whose alert does not fire, or not resolve.
 """
 
 from drill.scenarios.feed import Disconnected, Frames, Lists, Refused, Silent, Storm
-from drill.scenarios.promise import Calm, Full, Lost, Restarts
+from drill.scenarios.promise import Calm, Expiring, Full, Lost, Restarts
 from drill.scenarios.sinks import Halted, Lagging, Letters, Outage, Twins
 
 # In the order of the flow.
 SCENARIOS = [
-    Calm, Restarts, Lost, Disconnected, Refused, Storm, Silent, Frames, Full, Halted, Outage, Lagging,
+    Calm, Restarts, Expiring, Lost, Disconnected, Refused, Storm, Silent, Frames, Full, Halted, Outage, Lagging,
     Twins, Letters, Lists,
 ]

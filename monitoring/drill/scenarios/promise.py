@@ -1,6 +1,7 @@
 """Faults of the process and of the journal: it dies, it is full, and nothing is wrong at all."""
 
 import signal
+import subprocess
 import time
 
 from drill.scenario import Scenario
@@ -51,6 +52,35 @@ class Restarts(Scenario):
             time.sleep(120 / self.world.factor)
         # Before it stays away for longer, which would fire too.
         self.holds("Down fires although it answers now and then", self.is_firing("Down"))
+
+
+class Expiring(Scenario):
+    """The authority that is trusted, by feed and sink, ends; a file with a new one mends it."""
+
+    fault = "the authority in the ca_file of feed and sink is about to end"
+    must = ("CertificateExpiring",)
+
+    def prepare(self, world):
+        self.ca = world.folder / "authority.pem"
+        self.lasts(days=1)
+        sink = world.stream(self.name).replace("}", f", ca_file: '{self.ca}'}}")
+        self.bridge = self.make(world.calm, [sink], feed={"ca_file": str(self.ca)})
+
+    def lasts(self, days):
+        """A day is more than what the alert calls soon, by the factor of the drill."""
+        new = self.ca.with_suffix(".new")
+        command = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-keyout", "/dev/null"]
+        subprocess.run([*command, "-subj", "/CN=drill", "-days", str(days), "-out", new], check=True, capture_output=True)
+        new.rename(self.ca)
+
+    def run(self):
+        self.started([self.name])
+        self.world.settle()
+        self.holds("it is silent while the end is far", not self.is_firing("CertificateExpiring"))
+        self.lasts(days=0)
+        self.fires("CertificateExpiring", sink=self.name)
+        self.lasts(days=1)
+        self.resolves("CertificateExpiring")
 
 
 class Lost(Scenario):
