@@ -9,7 +9,7 @@ with 1 if an alert did not fire, did not resolve, or fired where it should not, 
 runbook failed, or a query of a dashboard has no data.
 
 It takes four minutes, at most six. With `--factor 1 --only outage` the outage lasts its whole hour. It needs Java and Maven (Kafka), Python with venv (NATS), curl,
-prometheus and promtool. Everything is in a folder of its own, listens on loopback only, and ends with it.
+prometheus, promtool and openssl. Everything is in a folder of its own, listens on loopback only, and ends with it.
 """
 
 import argparse

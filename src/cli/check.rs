@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::{ConfigArgs, Failed};
 use crate::app;
+use crate::certificates::{self, CertificateError, CertificateFile};
 use crate::config::{self, Config, SinkConfig};
 use crate::event::Timestamp;
 use crate::feed::budget::{Budget, Ledger};
@@ -22,6 +23,11 @@ use crate::privacy;
 use crate::reconcile;
 use crate::shutdown;
 use crate::sink::{self, ErrorClass};
+
+/// A certificate that ends earlier is warned of.
+const CERTIFICATE_DAYS: i64 = 30;
+
+const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// No single check takes longer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(45);
@@ -86,6 +92,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failed> {
         }
         Err(error) => Finding::bad("privacy", error.to_string(), 64),
     });
+    findings.push(certificates(&config, Timestamp::now()));
     findings.push(journal(&config.journal.path));
     let metrics = Metrics::new(&[]);
     let budget = Budget::new(
@@ -127,6 +134,46 @@ fn print(findings: &[Finding], ready: bool, json: bool) -> std::io::Result<()> {
         }
     }
     writeln!(out, "{}", if ready { "ready" } else { "not ready" })
+}
+
+/// Whether each file of certificates is of use, and for how long.
+fn certificates(config: &Config, now: Timestamp) -> Finding {
+    let of_sinks = config.sinks.iter().flat_map(|sink| {
+        let of_sink = certificates::of_sink(sink).into_iter();
+        of_sink.map(|file| (format!("sink {}: ", sink.name()), file))
+    });
+    let of_vendor = certificates::of_vendor(config).into_iter();
+    let files = of_vendor.map(|file| (String::new(), file)).chain(of_sinks);
+    let (mut bad, mut warnings, mut good) = (Vec::new(), Vec::new(), 0);
+    for (whose, file) in files {
+        let what = format!("{whose}`{}` ({})", file.key, file.path.display());
+        match days_left(&file, now) {
+            Err(error) => bad.push(format!("{what} {error}")),
+            Ok(days) if days < 0 => {
+                bad.push(format!("{what} has expired; put a new one in its place"))
+            }
+            Ok(days) if days < CERTIFICATE_DAYS => {
+                warnings.push(format!("{what} expires in {days} days"))
+            }
+            Ok(_) => good += 1,
+        }
+    }
+    if !bad.is_empty() {
+        return Finding::bad("certificates", bad.join("; "), 64);
+    }
+    let detail = match good + warnings.len() {
+        0 => "no file of certificates is named".to_owned(),
+        files => format!("{files} file(s), none of which has expired"),
+    };
+    Finding {
+        warnings,
+        ..Finding::good("certificates", detail)
+    }
+}
+
+fn days_left(file: &CertificateFile, now: Timestamp) -> Result<i64, CertificateError> {
+    let until = i64::try_from(file.expiry()?).unwrap_or(i64::MAX / 1000);
+    Ok((until * 1000 - now.as_millis()).div_euclid(DAY_MS))
 }
 
 /// Whether the journal's folder can be written; the journal itself may be in use by a bridge.
@@ -258,5 +305,50 @@ async fn destination(config: &SinkConfig) -> Finding {
         }
         Ok(Err(error)) => Finding::bad(name, error.message, 69),
         Err(_) => Finding::bad(name, "no answer in time", 69),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of an invented authority that ends at 2035-02-12.
+    const PEM: &str = include_str!("../certificates/one.pem");
+    const ENDS_MS: i64 = 2_054_899_688_000;
+
+    fn found(pem: &str, days_before: i64) -> Finding {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), pem).unwrap();
+        let yaml = format!(
+            "{{feed: {{api_key: k}}, journal: {{path: /j}}, sinks: [{{name: n, type: nats, url: 'tls://n', \
+             stream: S, subject_prefix: p, ca_file: {}}}]}}",
+            file.path().display()
+        );
+        let config: Config = serde_norway::from_str(&yaml).unwrap();
+        certificates(
+            &config,
+            Timestamp((ENDS_MS - days_before * DAY_MS) * 1_000_000),
+        )
+    }
+
+    #[test]
+    fn a_certificate_that_ends_soon_is_warned_of_and_one_that_has_ended_is_wrong() {
+        let far = found(PEM, 31);
+        assert!(far.ok && far.warnings.is_empty(), "{far:?}");
+        let soon = found(PEM, 29);
+        assert!(soon.ok, "{soon:?}");
+        let warning = &soon.warnings[0];
+        assert!(
+            warning.contains("sink n: `ca_file`") && warning.contains("in 29 days"),
+            "{warning}"
+        );
+        let over = found(PEM, -1);
+        assert!(!over.ok && over.detail.contains("has expired"), "{over:?}");
+        assert_eq!(over.code, 64);
+        let none = found("nothing", 31);
+        assert!(
+            !none.ok && none.detail.contains("no certificate in PEM form"),
+            "{none:?}"
+        );
     }
 }

@@ -140,7 +140,7 @@ fn certificates_change(
     publishes(bridge, sink, 500.0);
     // Those of the tests are good for two days.
     let series = format!("sink_certificate_expiry_timestamp_seconds{{sink=\"{sink}\"}}");
-    let left = bridge.metric(&series) - Timestamp::now().as_millis() as f64 / 1000.0;
+    let left = bridge.metric(&series) - Timestamp::now().as_seconds();
     assert!((86_400.0..=172_800.0).contains(&left), "{left} s");
 
     // The same authority: nothing but the client's own certificate.

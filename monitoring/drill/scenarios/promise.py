@@ -68,9 +68,11 @@ class Expiring(Scenario):
 
     def lasts(self, days):
         """A day is more than what the alert calls soon, by the factor of the drill."""
-        new = self.ca.with_suffix(".new")
-        command = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-keyout", "/dev/null"]
-        subprocess.run([*command, "-subj", "/CN=drill", "-days", str(days), "-out", new], check=True, capture_output=True)
+        key, request, new = (self.ca.with_suffix(end) for end in (".key", ".csr", ".new"))
+        ask = ["req", "-new", "-newkey", "ed25519", "-nodes", "-subj", "/CN=drill", "-keyout", key, "-out", request]
+        sign = ["x509", "-req", "-in", request, "-signkey", key, "-days", str(days), "-out", new]
+        for command in (ask, sign):
+            subprocess.run(["openssl", *command], check=True, capture_output=True)
         new.rename(self.ca)
 
     def run(self):

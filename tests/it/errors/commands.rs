@@ -66,6 +66,7 @@ async fn check_of_a_whole_line_says_ready_to_people_and_to_machines() {
         [
             "configuration",
             "privacy",
+            "certificates",
             "journal",
             "feed",
             "list",
@@ -92,20 +93,15 @@ async fn check_of_a_whole_line_says_ready_to_people_and_to_machines() {
         (stream.as_str(), "NO-SUCH-STREAM", "sink nats", 64),
         (EXAMPLE_KEY, "wrong", "feed", 69),
         ("journal.db", "missing/journal.db", "journal", 74),
+        ("feed:", "feed:\n  ca_file: /dev/null", "certificates", 64),
     ] {
         std::fs::write(path, yaml.replacen(part, by, 1)).unwrap();
         let (code, output, _) = command(&["check", "--config", path, "--json"]);
         assert_eq!(code, Some(wanted), "{by}: {output}");
         let report: Value = serde_json::from_str(&output).unwrap();
-        assert_eq!(
-            (&report["ready"], report["checks"].as_array().unwrap().len()),
-            (&false.into(), 8)
-        );
-        let failed = report["checks"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|check| check["ok"] == false);
+        let checks = report["checks"].as_array().unwrap();
+        assert_eq!((&report["ready"], checks.len()), (&false.into(), 9));
+        let failed = checks.iter().find(|check| check["ok"] == false);
         assert_eq!(failed.unwrap()["check"], name, "{output}");
     }
     simulator.shutdown().await;
