@@ -239,9 +239,13 @@ impl Status {
         self.budget.show();
         self.show_certificates();
         let reader = self.journal.reader()?;
+        self.metrics.feed.unhealed.set(reader.unhealed_windows()?);
         let (committed, now) = (self.journal.committed(), (self.clock)());
         for (sink, metrics) in self.sinks.iter().zip(&self.metrics.sinks) {
-            let delivered = sink.report().delivered;
+            let report = sink.report();
+            let delivered = report.delivered;
+            let can_only_repeat = report.once == Some(false);
+            metrics.at_least_once.set(i64::from(can_only_repeat));
             let lag = committed.saturating_sub(delivered);
             let oldest = if lag > 0 {
                 reader.received_after(delivered)?

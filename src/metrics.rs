@@ -45,6 +45,7 @@ pub struct FeedMetrics {
     pub blind_seconds: prometheus::Counter,
     pub request_budget: Gauge,
     pub certificate_expiry: Gauge,
+    pub unhealed: IntGauge,
 }
 
 /// The metrics of normalising.
@@ -76,6 +77,7 @@ pub struct ReconcileMetrics {
     pub runs: IntCounterVec,
     pub differences: IntCounter,
     pub duration: Histogram,
+    pub last_success: Gauge,
 }
 
 /// What was set aside or lost.
@@ -222,6 +224,10 @@ impl Metrics {
                     "Time from the request for the list to the last comparison",
                     &SECONDS_BUCKETS,
                 ),
+                last_success: make.float(
+                    "reconcile_last_success_timestamp_seconds",
+                    "Unix time of the last list that was compared in full and decided everything; 0 before the first",
+                ),
             },
             loss: loss(&make),
             registries: [registry, process],
@@ -295,6 +301,10 @@ fn feed(make: &Maker) -> FeedMetrics {
         certificate_expiry: make.float(
             "feed_certificate_expiry_timestamp_seconds",
             "Unix time at which the first of feed.ca_file and reconcile.ca_file is of no use any more; 0 where there is none",
+        ),
+        unhealed: make.gauge(
+            "feed_blind_windows_unhealed",
+            "Blind windows that no list has healed yet, an open one included",
         ),
     }
 }

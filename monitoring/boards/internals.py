@@ -53,6 +53,7 @@ SINKS = [
 
 RECONCILE = [
     lines("Time of a list", "From the request to the last comparison.", "s", *quantiles("reconcile_duration_seconds", ["instance"]), width=12),
+    lines("Since the last list that decided", "Time since a list was compared in full and healed what was not heard.", "s", ("{{instance}}", "time() - (@reconcile_last_success_timestamp_seconds > 0)")),
     heatmap("Time of a list, all of them", "A list that takes longer with each day is a number of users that grows.", "s", buckets("reconcile_duration_seconds")),
 ]
 

@@ -34,6 +34,7 @@ FEED = [
     lines("Connections that ended, by reason", "Each is a blind window, if it had been subscribed. authentication, credential, subscription and limited need somebody to act.", "short", ("{{reason}}", "sum by (reason) (increase(@feed_reconnects_total[$__rate_interval]))"), bars=True),
     lines("Share of time not heard", "1 is a feed that is not heard at all.", "percentunit", ("{{instance}}", "rate(@feed_blind_seconds_total[$__rate_interval])")),
     lines("Until a certificate ends", "The first authority of feed.ca_file and reconcile.ca_file that is of no use any more.", "s", ("{{instance}}", "(@feed_certificate_expiry_timestamp_seconds > 0) - time()"), steps=[(None, RED), (1209600, GREEN)]),
+    lines("Blind windows that wait for a list", "Spans in which the feed was not heard and which no list has repaired yet.", "short", ("{{instance}}", "@feed_blind_windows_unhealed")),
     lines("Sequence numbers", "Missing numbers are lost messages; the list repairs the final states. Numbers seen before are counted, and nothing is dropped for them.", "short", ("missing {{instance}}", "increase(@feed_sequence_missing_total[$__rate_interval])"), ("seen before {{instance}}", "increase(@feed_sequence_regressions_total[$__rate_interval])"), bars=True),
 ]
 
@@ -55,6 +56,7 @@ SINKS = [
     lines("Until a certificate ends", "The first that is of no use any more, of each sink. Somebody is told 14 days before.", "s", ("{{instance}} {{sink}}", "(@sink_certificate_expiry_timestamp_seconds > 0) - time()"), steps=[(None, RED), (1209600, GREEN)]),
     lines("Records undelivered", "Records in the journal that the sink lacks.", "short", ("{{instance}} {{sink}}", "@sink_lag_records")),
     lines("Published", "Records that the sink acknowledged.", "cps", ("{{instance}} {{sink}}", "rate(@sink_published_total[$__rate_interval])")),
+    states("At least once", "Red where the destination cannot be asked what it holds, so that events may come twice after a crash.", {"0": {"text": "once", "color": GREEN, "index": 0}, "1": {"text": "at least once", "color": RED, "index": 1}}, ("{{instance}} {{sink}}", "@sink_at_least_once"), width=8),
     lines("Errors, by class", "configuration needs an operator; transient and fatal are tried again; record is a dead letter.", "short", ("{{sink}} {{class}}", "sum by (sink, class) (increase(@sink_errors_total[$__rate_interval]))"), bars=True),
 ]
 

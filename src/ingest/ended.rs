@@ -65,9 +65,13 @@ impl Ingest {
     fn say(&self, listing: Option<&Listing>, outcome: Outcome, why: Option<String>) {
         let runs = &self.metrics.reconcile.runs;
         runs.with_label_values(&[outcome.as_str()]).inc();
+        let ended = (self.clock)();
+        if outcome == Outcome::Success {
+            self.metrics.reconcile.last_success.set(ended.as_seconds());
+        }
         let last = LastList {
             asked: listing.map(|listing| listing.asked),
-            ended: (self.clock)(),
+            ended,
             outcome,
             why,
             listed: listing.map_or(0, |listing| listing.seen.len()),

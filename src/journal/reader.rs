@@ -259,6 +259,16 @@ impl Reader {
         Ok(windows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// How many blind windows no list has healed yet, an open one included.
+    ///
+    /// # Errors
+    /// [`JournalError::Sql`].
+    pub fn unhealed_windows(&self) -> Result<i64, JournalError> {
+        let sql = "SELECT count(*) FROM windows WHERE healed IS NULL";
+        let mut statement = self.0.prepare_cached(sql)?;
+        Ok(statement.query_row([], |row| row.get(0))?)
+    }
+
     /// Dead letters, oldest first.
     ///
     /// # Errors

@@ -59,6 +59,7 @@ pub struct SinkMetrics {
     pub restarts: IntCounter,
     pub last_success: Gauge,
     pub certificate_expiry: Gauge,
+    pub at_least_once: IntGauge,
     pub notices_dropped: IntCounter,
     errors: IntCounterVec,
     states: IntGaugeVec,
@@ -107,6 +108,24 @@ impl Families<'_> {
     }
 }
 
+/// Each class of each sink is there from the start.
+fn errors(make: &Maker, names: &[&str]) -> IntCounterVec {
+    let errors = Opts::new("sink_errors_total", "Errors by what they ask for");
+    let errors = make.add(IntCounterVec::new(errors, &["class", "sink"]));
+    for (name, class) in names
+        .iter()
+        .flat_map(|name| ErrorClass::ALL.map(|class| (name, class)))
+    {
+        errors.with_label_values(&[class.as_str(), name]);
+    }
+    errors
+}
+
+fn states(make: &Maker) -> IntGaugeVec {
+    let states = Opts::new("sink_state", "1 for the state that the sink is in");
+    make.add(IntGaugeVec::new(states, &["sink", "state"]))
+}
+
 pub(super) fn register(make: &Maker, names: &[&str]) -> Vec<SinkMetrics> {
     let of = Families(make);
     let lag_records = of.gauges(
@@ -146,18 +165,16 @@ pub(super) fn register(make: &Maker, names: &[&str]) -> Vec<SinkMetrics> {
         "sink_certificate_expiry_timestamp_seconds",
         "Unix time at which the first of the sink's certificate files is of no use any more; 0 where there is none",
     );
+    let at_least_once = of.gauges(
+        "sink_at_least_once",
+        "1 if the destination cannot be asked what it holds, so that after an unclean end events may come twice",
+    );
     let notices_dropped = of.counters(
         "sink_notices_dropped_total",
         "Control records and copies of dead letters that the side channel could not take; they stay in the journal",
     );
-    let errors = Opts::new("sink_errors_total", "Errors by what they ask for");
-    let errors = make.add(IntCounterVec::new(errors, &["class", "sink"]));
-    let states = Opts::new("sink_state", "1 for the state that the sink is in");
-    let states = make.add(IntGaugeVec::new(states, &["sink", "state"]));
+    let (errors, states) = (errors(make, names), states(make));
     let sink = |name: &&str| {
-        for class in ErrorClass::ALL {
-            errors.with_label_values(&[class.as_str(), name]);
-        }
         let metrics = SinkMetrics {
             name: (*name).to_owned(),
             lag_records: lag_records.with_label_values(&[name]),
@@ -170,6 +187,7 @@ pub(super) fn register(make: &Maker, names: &[&str]) -> Vec<SinkMetrics> {
             restarts: restarts.with_label_values(&[name]),
             last_success: last_success.with_label_values(&[name]),
             certificate_expiry: certificate_expiry.with_label_values(&[name]),
+            at_least_once: at_least_once.with_label_values(&[name]),
             notices_dropped: notices_dropped.with_label_values(&[name]),
             errors: errors.clone(),
             states: states.clone(),

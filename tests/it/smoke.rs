@@ -1,6 +1,8 @@
 //! The shortest way through the whole program.
 
-use onboarding_bridge::simulator::{Options, Simulator};
+use std::path::Path;
+
+use onboarding_bridge::simulator::{Options, RestMode, Simulator};
 
 use crate::support::bridge::{Bridge, config, file_sink};
 
@@ -55,6 +57,28 @@ async fn what_is_logged_can_be_changed_while_it_runs() {
         });
         crate::support::eventually("its line, or none", || (said() == lines).then_some(()));
     }
+    bridge.terminate();
+    simulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_cannot_be_asked_what_it_holds_and_a_window_that_waits_are_metrics() {
+    let options = Options {
+        rest: RestMode::ServerError,
+        ..Options::for_tests()
+    };
+    let simulator = Simulator::start(options).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = file_sink("file", &folder.path().join("events.jsonl"));
+    let sinks = format!("{file}\n{}", file_sink("out", Path::new("-")));
+    let yaml = config(&simulator, folder.path(), "", &sinks);
+    let bridge = Bridge::start(folder.path(), &yaml);
+    bridge.wait_ready();
+    let promise = |sink: &str| bridge.metric(&format!("sink_at_least_once{{sink=\"{sink}\"}}"));
+    assert_eq!((promise("file"), promise("out")), (0.0, 1.0));
+    assert_eq!(bridge.metric("feed_blind_windows_unhealed"), 1.0);
+    let never = bridge.metric("reconcile_last_success_timestamp_seconds");
+    assert_eq!(never, 0.0);
     bridge.terminate();
     simulator.shutdown().await;
 }

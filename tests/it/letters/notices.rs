@@ -35,6 +35,8 @@ fn healed(bridge: &Bridge, windows: usize) {
         let all = shown.iter().all(|window| window["healed_at"].is_string());
         (shown.len() == windows && all).then_some(())
     });
+    assert_eq!(bridge.metric("feed_blind_windows_unhealed"), 0.0);
+    assert!(bridge.metric("reconcile_last_success_timestamp_seconds") > 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
