@@ -158,6 +158,8 @@ fn agent(config: &ReconcileConfig) -> Result<Agent, String> {
     let timeout = config.timeout.0;
     let config = Agent::config_builder()
         .http_status_as_error(false)
+        // By default it is what the environment names, which the feed beside it knows nothing of.
+        .proxy(None)
         .max_redirects(0)
         .timeout_connect(Some(timeout))
         .timeout_recv_response(Some(timeout))

@@ -82,3 +82,20 @@ async fn a_sink_that_cannot_be_asked_what_it_holds_and_a_window_that_waits_are_m
     bridge.terminate();
     simulator.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_the_environment_names_is_asked_by_neither_feed_nor_list() {
+    let simulator = Simulator::start(Options::for_tests()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let sink = file_sink("local", &folder.path().join("events.jsonl"));
+    let yaml = config(&simulator, folder.path(), "", &sink);
+    // Nobody listens there.
+    let proxy = ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"].map(|name| (name, "http://127.0.0.1:1"));
+    let bridge = Bridge::start_with(folder.path(), &yaml, &proxy);
+    bridge.wait_ready();
+    crate::support::eventually("a list", || {
+        (bridge.metric("reconcile_runs_total{outcome=\"success\"}") == 1.0).then_some(())
+    });
+    bridge.terminate();
+    simulator.shutdown().await;
+}
