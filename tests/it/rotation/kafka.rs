@@ -10,7 +10,7 @@ use super::{
     lines, of, options, publishes, taken_up, took,
 };
 use crate::support::beds::{self, OwnBed};
-use crate::support::bridge::{Bridge, eventually};
+use crate::support::bridge::{Bridge, eventually, eventually_within};
 use crate::support::certificates::Authority;
 use crate::support::course::{Course, PARTITIONS};
 use crate::support::kafka_admin::{grant, set_password};
@@ -262,7 +262,9 @@ async fn a_notice_waits_for_the_file_when_the_broker_is_ahead_of_it() {
     let sink = scram.sink("kafka", &scram.course.topic, "");
     let bridge = scram.bridge(&sink.replace("control: false, ", "")).await;
     let windows = |wanted: usize| {
-        eventually("so many windows to be healed and told", || {
+        // Between two tries may be a minute, and each may take twenty seconds.
+        let patience = Duration::from_secs(240);
+        eventually_within(patience, "so many windows to be healed and told", || {
             let told = oracle::read_by_java(&scram.bed.direct, &control);
             let healed =
                 |line: &&serde_json::Value| line.to_string().contains("healed_at\\\":\\\"");

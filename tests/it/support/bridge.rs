@@ -293,13 +293,22 @@ fn answer(mut response: ureq::http::Response<ureq::Body>) -> (u16, String) {
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Asks again and again until there is an answer; panics after [`PATIENCE`].
-pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, ask)
+}
+
+/// The same, for what may rightly take longer.
+pub(crate) fn eventually_within<T>(
+    patience: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> Option<T>,
+) -> T {
     let start = Instant::now();
-    while start.elapsed() < PATIENCE {
+    while start.elapsed() < patience {
         if let Some(answer) = ask() {
             return answer;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    panic!("waited {PATIENCE:?} for {what}");
+    panic!("waited {patience:?} for {what}");
 }

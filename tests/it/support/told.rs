@@ -1,4 +1,6 @@
 //! Notices as consumers see them: control records and dead letters beside the events.
+//!
+//! They come at least once: one that came again, as the same and at once, is taken once.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +31,9 @@ pub(crate) async fn kafka(brokers: &str, topic: &str) -> Vec<Told> {
         let body = serde_json::from_str(found["value"].as_str().unwrap()).unwrap();
         Told { attributes, body }
     });
-    told.collect()
+    let mut told: Vec<_> = told.collect();
+    told.dedup();
+    told
 }
 
 /// What a subject of notices holds, in the order of the stream.
@@ -49,5 +53,6 @@ pub(crate) async fn nats(url: &str, stream: &str, subject: &str) -> Vec<Told> {
         let body = serde_json::from_slice(&message.body).unwrap();
         told.push(Told { attributes, body });
     }
+    told.dedup();
     told
 }
