@@ -1,6 +1,6 @@
 //! Notices as consumers see them: control records and dead letters beside the events.
 //!
-//! They come at least once: one that came again, as the same and at once, is taken once.
+//! They come at least once: one that came again, and is the same to the byte, is taken once.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,16 @@ use super::oracle::{self, read_by_java};
 pub(crate) struct Told {
     pub(crate) attributes: BTreeMap<String, String>,
     pub(crate) body: Value,
+}
+
+/// Those that came, each at the place of its first time.
+fn once(told: impl Iterator<Item = Told>) -> Vec<Told> {
+    told.fold(Vec::new(), |mut before, told| {
+        if !before.contains(&told) {
+            before.push(told);
+        }
+        before
+    })
 }
 
 /// What a topic of notices holds, in the order of its partition.
@@ -31,9 +41,7 @@ pub(crate) async fn kafka(brokers: &str, topic: &str) -> Vec<Told> {
         let body = serde_json::from_str(found["value"].as_str().unwrap()).unwrap();
         Told { attributes, body }
     });
-    let mut told: Vec<_> = told.collect();
-    told.dedup();
-    told
+    once(told)
 }
 
 /// What a subject of notices holds, in the order of the stream.
@@ -53,6 +61,5 @@ pub(crate) async fn nats(url: &str, stream: &str, subject: &str) -> Vec<Told> {
         let body = serde_json::from_slice(&message.body).unwrap();
         told.push(Told { attributes, body });
     }
-    told.dedup();
-    told
+    once(told.into_iter())
 }
