@@ -1,7 +1,7 @@
 //! When the certificates that the configuration names expire: for `check`, and for a metric.
 //!
 //! The only file that names the parser of X.509. It reads the files anew at each question, so that a
-//! rotated one counts at once. It validates no chain and knows no peer's certificate.
+//! rotated one counts at once. It validates no chain.
 
 use std::path::{Path, PathBuf};
 
@@ -64,7 +64,8 @@ fn expiry(content: &[u8], role: Role) -> Option<u64> {
     }
 }
 
-fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
+/// When this certificate ends, in Unix seconds.
+pub fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
     let parsed = Certificate::from_der(certificate).ok()?;
     let validity = parsed.tbs_certificate.validity;
     Some(validity.not_after.to_unix_duration().as_secs())

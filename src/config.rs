@@ -87,6 +87,21 @@ pub struct FeedConfig {
     /// Allows plain `ws://` to another machine.
     #[serde(default)]
     pub allow_insecure: bool,
+    /// An HTTP proxy on the way to the vendor, for the feed and for the list.
+    pub proxy: Option<ProxyConfig>,
+}
+
+/// Only where there is an HTTP proxy on the way to the vendor: feed and list go through it by `CONNECT`, TLS
+/// from end to end. What the environment names (`HTTPS_PROXY`) is never asked.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyConfig {
+    /// Its address, such as `http://proxy.example.test:3128`; without a port 80.
+    pub url: String,
+    /// User name, together with `password_file`; both go to the proxy unencrypted, as its protocol asks.
+    pub user: Option<String>,
+    /// File with the password; read again at each connect.
+    pub password_file: Option<PathBuf>,
 }
 
 /// How the `enterprise` flag of the authenticate message is sent.

@@ -12,6 +12,7 @@ pub mod budget;
 mod ledger;
 pub mod limits;
 mod meter;
+pub mod proxy;
 pub mod sequence;
 mod session;
 mod socket;
@@ -136,7 +137,7 @@ impl FrameKind {
 /// Why a connection, or an attempt at one, ended; the value of the label `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LostReason {
-    /// The API key cannot be read.
+    /// The API key cannot be read, or the login at the proxy is of no use.
     Credential,
     /// No connection: DNS, TCP, TLS, or the upgrade was refused.
     Unreachable,
@@ -361,6 +362,11 @@ pub fn api_key(config: &FeedConfig) -> std::io::Result<SecretString> {
         .api_key_file
         .as_deref()
         .unwrap_or_else(|| std::path::Path::new(""));
+    secret_in(path)
+}
+
+/// The secret in a file, without the white space around it.
+fn secret_in(path: &std::path::Path) -> std::io::Result<SecretString> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         std::io::Error::new(
             error.kind(),

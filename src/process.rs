@@ -1,5 +1,5 @@
 //! What this process keeps to itself when it goes wrong: no memory in a core file, no value in a
-//! panic's words.
+//! panic's words; and the room that its disk has.
 //!
 //! It decides nothing about how the process ends; it never prints what a panic was given to say.
 
@@ -28,6 +28,15 @@ pub fn no_core_files() -> std::io::Result<()> {
         maximum: Some(CORE_BYTES_MAX),
     };
     Ok(setrlimit(Resource::Core, limit)?)
+}
+
+/// What is free for this process on the disk of this folder, in bytes.
+///
+/// # Errors
+/// When there is no such folder.
+pub fn free_bytes(folder: &std::path::Path) -> std::io::Result<u64> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// From now on a panic says where it was, and what it was given to say only if that was written in

@@ -26,6 +26,7 @@ use crate::metrics::ReconcileMetrics;
 use crate::normalise::Observation;
 use crate::shutdown::Stop;
 
+use list::List;
 pub use list::ListError;
 pub use preview::{Preview, PreviewError, preview};
 pub use report::{LastList, Outcome, Reports};
@@ -151,6 +152,7 @@ impl Reconcile {
         self.budget.spend(1).await;
         let key = api_key(&self.feed).map_err(|error| ListError::Credential(error.to_string()))?;
         let (config, listed) = (self.config.clone(), self.listed.clone());
+        let proxy = self.feed.proxy.clone();
         let started = Instant::now();
         // Nobody listens only when everything ends.
         let tell = |what| async { self.listed.send(what).await.map_err(|_| ListError::Ended) };
@@ -159,13 +161,14 @@ impl Reconcile {
         tell(Listed::Begin { asked, noted }).await?;
         // A message that ingest has taken by now is in the list; a later one wins over the list.
         wait.await.map_err(|_| ListError::Ended)?;
-        let reading = tokio::task::spawn_blocking(move || list::read(&config, &key, &listed));
+        let reading =
+            tokio::task::spawn_blocking(move || list::read(&config, proxy.as_ref(), &key, &listed));
         let outcome = reading.await.unwrap_or(Err(ListError::Ended));
         self.metrics
             .duration
             .observe(started.elapsed().as_secs_f64());
         match outcome {
-            Ok(complete) => tell(Listed::End { complete }).await,
+            Ok(List { complete, .. }) => tell(Listed::End { complete }).await,
             Err(error) => {
                 let why = error.to_string();
                 tell(Listed::Failed { why }).await?;
@@ -193,23 +196,34 @@ impl Reconcile {
     }
 }
 
-/// Reads the list once and counts its users, for `check`.
+/// What `check` wishes to know of the list.
+#[derive(Clone, Copy, Debug)]
+pub struct Probed {
+    /// How many users it has.
+    pub users: usize,
+    /// The vendor's clock at its answer, in whole seconds.
+    pub vendor_time: Option<Timestamp>,
+}
+
+/// Reads the list once, for `check`.
 ///
 /// # Errors
 /// [`ListError`].
-pub async fn probe(config: &ReconcileConfig, feed: &FeedConfig) -> Result<usize, ListError> {
+pub async fn probe(config: &ReconcileConfig, feed: &FeedConfig) -> Result<Probed, ListError> {
     let key = api_key(feed).map_err(|error| ListError::Credential(error.to_string()))?;
     let (listed, mut users) = mpsc::channel(LISTED_QUEUE);
-    let config = config.clone();
-    let reading = tokio::task::spawn_blocking(move || list::read(&config, &key, &listed));
-    let mut count = 0;
+    let (config, proxy) = (config.clone(), feed.proxy.clone());
+    let reading =
+        tokio::task::spawn_blocking(move || list::read(&config, proxy.as_ref(), &key, &listed));
+    let mut users_seen = 0;
     while let Some(listed) = users.recv().await {
         if let Listed::Users(users) = listed {
-            count += users.len();
+            users_seen += users.len();
         }
     }
-    reading
-        .await
-        .unwrap_or(Err(ListError::Ended))
-        .map(|_| count)
+    let read = reading.await.unwrap_or(Err(ListError::Ended))?;
+    Ok(Probed {
+        users: users_seen,
+        vendor_time: read.vendor_time,
+    })
 }

@@ -2,17 +2,18 @@
 //!
 //! It publishes nothing (a file sink's absent file is created, empty), and takes one connect and one list of the vendor's budget.
 
-use std::io::Write;
-use std::path::Path;
+mod finding;
+mod machine;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::time::timeout;
+
+use finding::{Finding, print};
 
 use super::{ConfigArgs, Failed};
 use crate::app;
-use crate::certificates::{self, CertificateError, CertificateFile};
 use crate::config::{self, Config, SinkConfig};
 use crate::event::Timestamp;
 use crate::feed::budget::{Budget, Ledger};
@@ -24,10 +25,8 @@ use crate::reconcile;
 use crate::shutdown;
 use crate::sink::{self, ErrorClass};
 
-/// A certificate that ends earlier is warned of.
-const CERTIFICATE_DAYS: i64 = 30;
-
-const DAY_MS: i64 = 24 * 3600 * 1000;
+/// Certificates as they are issued today are renewed weeks before.
+const VENDOR_CERTIFICATE_DAYS: i64 = 7;
 
 /// No single check takes longer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(45);
@@ -41,41 +40,6 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct Finding {
-    check: String,
-    ok: bool,
-    detail: String,
-    warnings: Vec<String>,
-    /// Exit code that this finding asks for.
-    #[serde(skip)]
-    code: u8,
-}
-
-impl Finding {
-    fn good(check: impl Into<String>, detail: impl Into<String>) -> Self {
-        let (check, detail) = (check.into(), detail.into());
-        Self {
-            check,
-            ok: true,
-            detail,
-            warnings: Vec::new(),
-            code: 0,
-        }
-    }
-
-    fn bad(check: impl Into<String>, detail: impl Into<String>, code: u8) -> Self {
-        let (check, detail) = (check.into(), detail.into());
-        Self {
-            check,
-            ok: false,
-            detail,
-            warnings: Vec::new(),
-            code,
-        }
-    }
-}
-
 pub(super) async fn run(args: Args) -> Result<(), Failed> {
     let config = config::load(&args.config.config)?;
     let mut findings = vec![Finding::good(
@@ -85,15 +49,15 @@ pub(super) async fn run(args: Args) -> Result<(), Failed> {
     findings.push(match app::privacy(&config) {
         Ok(_) => {
             let warnings = privacy::warnings(&config.privacy);
-            Finding {
-                warnings: warnings.into_iter().map(str::to_owned).collect(),
-                ..Finding::good("privacy", "the policy can be applied")
-            }
+            Finding::good("privacy", "the policy can be applied")
+                .warned(warnings.into_iter().map(str::to_owned))
         }
         Err(error) => Finding::bad("privacy", error.to_string(), 64),
     });
-    findings.push(certificates(&config, Timestamp::now()));
-    findings.push(journal(&config.journal.path));
+    findings.push(machine::certificates(&config, Timestamp::now()));
+    findings.push(machine::journal(&config.journal.path));
+    findings.push(machine::disk(&config.journal));
+    findings.push(machine::names(&config).await);
     let metrics = Metrics::new(&[]);
     let budget = Budget::new(
         &config.feed.limits,
@@ -105,10 +69,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failed> {
         Some(finding) => finding,
         None => vendor_feed(&config, metrics, &budget).await,
     });
-    findings.push(match spent("list", &budget, 1) {
-        Some(finding) => finding,
-        None => vendor_list(&config, &budget).await,
-    });
+    match spent("list", &budget, 1) {
+        Some(finding) => findings.push(finding),
+        None => findings.extend(vendor_list(&config, &budget).await),
+    }
     for sink in &config.sinks {
         findings.push(destination(sink).await);
     }
@@ -118,84 +82,6 @@ pub(super) async fn run(args: Args) -> Result<(), Failed> {
         .find(|code| *code != 0);
     print(&findings, code.is_none(), args.json)?;
     code.map_or(Ok(()), |code| Err(Failed::Said(code)))
-}
-
-fn print(findings: &[Finding], ready: bool, json: bool) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    if json {
-        let report = serde_json::json!({"ready": ready, "checks": findings});
-        return writeln!(out, "{report:#}");
-    }
-    for finding in findings {
-        let mark = if finding.ok { "ok  " } else { "FAIL" };
-        writeln!(out, "{mark}  {}: {}", finding.check, finding.detail)?;
-        for warning in &finding.warnings {
-            writeln!(out, "        warning: {warning}")?;
-        }
-    }
-    writeln!(out, "{}", if ready { "ready" } else { "not ready" })
-}
-
-/// Whether each file of certificates is of use, and for how long.
-fn certificates(config: &Config, now: Timestamp) -> Finding {
-    let of_sinks = config.sinks.iter().flat_map(|sink| {
-        let of_sink = certificates::of_sink(sink).into_iter();
-        of_sink.map(|file| (format!("sink {}: ", sink.name()), file))
-    });
-    let of_vendor = certificates::of_vendor(config).into_iter();
-    let files = of_vendor.map(|file| (String::new(), file)).chain(of_sinks);
-    let (mut bad, mut warnings, mut good) = (Vec::new(), Vec::new(), 0);
-    for (whose, file) in files {
-        let what = format!("{whose}`{}` ({})", file.key, file.path.display());
-        match days_left(&file, now) {
-            Err(error) => bad.push(format!("{what} {error}")),
-            Ok(days) if days < 0 => {
-                bad.push(format!("{what} has expired; put a new one in its place"))
-            }
-            Ok(days) if days < CERTIFICATE_DAYS => {
-                warnings.push(format!("{what} expires in {days} days"))
-            }
-            Ok(_) => good += 1,
-        }
-    }
-    if !bad.is_empty() {
-        return Finding::bad("certificates", bad.join("; "), 64);
-    }
-    let detail = match good + warnings.len() {
-        0 => "no file of certificates is named".to_owned(),
-        files => format!("{files} file(s), none of which has expired"),
-    };
-    Finding {
-        warnings,
-        ..Finding::good("certificates", detail)
-    }
-}
-
-fn days_left(file: &CertificateFile, now: Timestamp) -> Result<i64, CertificateError> {
-    let until = i64::try_from(file.expiry()?).unwrap_or(i64::MAX / 1000);
-    Ok((until * 1000 - now.as_millis()).div_euclid(DAY_MS))
-}
-
-/// Whether the journal's folder can be written; the journal itself may be in use by a bridge.
-fn journal(path: &Path) -> Finding {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let probe = folder.join(format!(".onboarding-bridge-check-{}", std::process::id()));
-    let tried = std::fs::File::create_new(&probe).and_then(|file| {
-        file.sync_all()?;
-        std::fs::remove_file(&probe)
-    });
-    match tried {
-        Ok(()) => Finding::good("journal", format!("{} can be written", folder.display())),
-        Err(error) => {
-            let folder = folder.display();
-            let detail =
-                format!("cannot write to {folder}: {error}; make it writable for this user");
-            Finding::bad("journal", detail, 74)
-        }
-    }
 }
 
 /// What there is to say when the bridge with this journal, or an earlier check, has spent the share.
@@ -233,7 +119,7 @@ async fn vendor_feed(config: &Config, metrics: Metrics, budget: &Arc<Budget>) ->
         }
     };
     match timeout(CHECK_TIMEOUT, probe).await {
-        Ok(Ok(())) => Finding::good("feed", format!("subscribed at {}", config.feed.url)),
+        Ok(Ok(ends)) => subscribed(&config.feed.url, ends, Timestamp::now()),
         Ok(Err((LostReason::Credential, detail))) => Finding::bad("feed", detail, 64),
         Ok(Err((reason, detail))) => {
             if matches!(reason, LostReason::Limited) {
@@ -260,22 +146,36 @@ async fn vendor_feed(config: &Config, metrics: Metrics, budget: &Arc<Budget>) ->
     }
 }
 
-async fn vendor_list(config: &Config, budget: &Budget) -> Finding {
+fn subscribed(url: &str, certificate_ends: Option<u64>, now: Timestamp) -> Finding {
+    let left = certificate_ends.map(|ends| machine::days(ends, now));
+    let until = left.map_or_else(String::new, |days| {
+        format!(", by a certificate of {days} more days")
+    });
+    let soon = left.filter(|days| *days < VENDOR_CERTIFICATE_DAYS);
+    Finding::good("feed", format!("subscribed at {url}{until}")).warned(soon.map(|_| {
+        "the vendor's certificate expires soon: without a new one nothing is heard then".to_owned()
+    }))
+}
+
+/// The list, and beside it the clock, which the vendor's answer tells.
+async fn vendor_list(config: &Config, budget: &Budget) -> Vec<Finding> {
     budget.spend(1).await;
-    match timeout(
-        CHECK_TIMEOUT,
-        reconcile::probe(&config.reconcile, &config.feed),
-    )
-    .await
-    {
-        Ok(Ok(users)) => {
-            Finding::good("list", format!("{users} users at {}", config.reconcile.url))
+    let asked = Timestamp::now();
+    let probe = reconcile::probe(&config.reconcile, &config.feed);
+    match timeout(CHECK_TIMEOUT, probe).await {
+        Ok(Ok(probed)) => {
+            let (users, url) = (probed.users, &config.reconcile.url);
+            let list = Finding::good("list", format!("{users} users at {url}"));
+            let clock = probed.vendor_time;
+            let clock = clock.map(|vendor| machine::clock(vendor, asked, Timestamp::now()));
+            std::iter::once(list).chain(clock).collect()
         }
         Ok(Err(error)) => {
             error.note(budget);
-            Finding::bad("list", error.to_string(), 69)
+            let code = if error.is_credential() { 64 } else { 69 };
+            vec![Finding::bad("list", error.to_string(), code)]
         }
-        Err(_) => Finding::bad("list", "no answer in time", 69),
+        Err(_) => vec![Finding::bad("list", "no answer in time", 69)],
     }
 }
 
@@ -305,50 +205,5 @@ async fn destination(config: &SinkConfig) -> Finding {
         }
         Ok(Err(error)) => Finding::bad(name, error.message, 69),
         Err(_) => Finding::bad(name, "no answer in time", 69),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Of an invented authority that ends at 2035-02-12.
-    const PEM: &str = include_str!("../certificates/one.pem");
-    const ENDS_MS: i64 = 2_054_899_688_000;
-
-    fn found(pem: &str, days_before: i64) -> Finding {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), pem).unwrap();
-        let yaml = format!(
-            "{{feed: {{api_key: k}}, journal: {{path: /j}}, sinks: [{{name: n, type: nats, url: 'tls://n', \
-             stream: S, subject_prefix: p, ca_file: {}}}]}}",
-            file.path().display()
-        );
-        let config: Config = serde_norway::from_str(&yaml).unwrap();
-        certificates(
-            &config,
-            Timestamp((ENDS_MS - days_before * DAY_MS) * 1_000_000),
-        )
-    }
-
-    #[test]
-    fn a_certificate_that_ends_soon_is_warned_of_and_one_that_has_ended_is_wrong() {
-        let far = found(PEM, 31);
-        assert!(far.ok && far.warnings.is_empty(), "{far:?}");
-        let soon = found(PEM, 29);
-        assert!(soon.ok, "{soon:?}");
-        let warning = &soon.warnings[0];
-        assert!(
-            warning.contains("sink n: `ca_file`") && warning.contains("in 29 days"),
-            "{warning}"
-        );
-        let over = found(PEM, -1);
-        assert!(!over.ok && over.detail.contains("has expired"), "{over:?}");
-        assert_eq!(over.code, 64);
-        let none = found("nothing", 31);
-        assert!(
-            !none.ok && none.detail.contains("no certificate in PEM form"),
-            "{none:?}"
-        );
     }
 }

@@ -70,6 +70,15 @@ impl SinkConfig {
         }
     }
 
+    /// The addresses of its servers, with scheme and port as far as they are given.
+    pub fn addresses(&self) -> Vec<&str> {
+        match self {
+            Self::Kafka(kafka) => kafka.brokers.iter().map(String::as_str).collect(),
+            Self::Nats(nats) => nats.url.split(',').map(str::trim).collect(),
+            Self::File(_) => Vec::new(),
+        }
+    }
+
     /// How long the network gets to settle after an unclean end, before the sink asks what arrived.
     pub fn settle(&self) -> std::time::Duration {
         match self {

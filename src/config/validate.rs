@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::{
     Config, ConfigError, FieldPolicy, KafkaConfig, KeyPolicy, NatsConfig, PrivacyConfig,
-    SinkConfig, TokenPolicy,
+    ProxyConfig, SinkConfig, TokenPolicy,
 };
 use crate::journal::IN_FLIGHT_BYTES;
 use crate::privacy;
@@ -99,6 +99,9 @@ fn check_feed(config: &Config, wrong: &mut Vec<String>) {
                 .to_owned(),
         );
     }
+    if let Some(proxy) = &feed.proxy {
+        check_proxy(proxy, wrong);
+    }
     let limits = &feed.limits;
     if !(2..=10).contains(&limits.connections) {
         wrong.push(
@@ -122,6 +125,29 @@ fn check_feed(config: &Config, wrong: &mut Vec<String>) {
     }
     if !(1024..=FRAME_BYTES_MAX).contains(&feed.max_frame_bytes.0) {
         wrong.push("`feed.max_frame_bytes` must be 1KiB to 8MiB".to_owned());
+    }
+}
+
+fn check_proxy(proxy: &ProxyConfig, wrong: &mut Vec<String>) {
+    let authority = proxy
+        .url
+        .strip_prefix("http://")
+        .map(|rest| rest.trim_end_matches('/'));
+    match authority {
+        Some(authority) if authority.contains('@') => wrong.push(
+            "`feed.proxy.url` must not hold a user or password, because an address is shown; use \
+             `feed.proxy.user` with `feed.proxy.password_file`"
+                .to_owned(),
+        ),
+        Some(authority) if !authority.is_empty() && !authority.contains(['/', '?', '#']) => {}
+        _ => wrong.push(
+            "`feed.proxy.url` must be an address such as http://host:3128 (TLS to the vendor goes \
+             through it from end to end)"
+                .to_owned(),
+        ),
+    }
+    if proxy.user.is_some() != proxy.password_file.is_some() {
+        wrong.push("`feed.proxy`: `user` goes with `password_file`".to_owned());
     }
 }
 

@@ -41,14 +41,19 @@ pub(super) const fn refused_by_limit(status: u16) -> bool {
     matches!(status, 429 | 403 | 503)
 }
 
+/// A date of an HTTP header.
+pub fn http_date(value: &str) -> Option<Timestamp> {
+    let date = rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
+    Some(Timestamp(date.as_second().saturating_mul(1_000_000_000)))
+}
+
 /// How long a `Retry-After` asks for, in seconds or until a date; at most [`RETRY_AFTER_MAX`].
 pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let asked = match value.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
-            let until = rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
-            let left = until.as_second().saturating_sub(now.0 / 1_000_000_000);
+            let left = http_date(value)?.0.saturating_sub(now.0) / 1_000_000_000;
             Duration::from_secs(u64::try_from(left).unwrap_or(0))
         }
     };

@@ -170,6 +170,10 @@ impl<S> Metered<S> {
     pub(super) fn seen(&self) -> Seen {
         self.meter.seen()
     }
+
+    pub(super) const fn stream(&self) -> &S {
+        &self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {

@@ -62,14 +62,16 @@ pub(super) async fn run(feed: &Feed) -> Lost {
     }
 }
 
-/// Connects, authenticates and subscribes once, for `check`; the connection is closed again.
+/// Connects, authenticates and subscribes once, for `check`; the connection is closed again. When the
+/// vendor's certificate ends, in Unix seconds, if there is one.
 ///
 /// # Errors
 /// The reason and what was seen.
-pub async fn probe(feed: &Feed) -> Result<(), (LostReason, String)> {
+pub async fn probe(feed: &Feed) -> Result<Option<u64>, (LostReason, String)> {
     let mut session = Session::open(feed).await?;
+    let ends = socket::certificate_ends(&session.socket);
     session.close().await;
-    Ok(())
+    Ok(ends)
 }
 
 struct Session<'a> {

@@ -20,6 +20,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_with_confi
 use super::LostReason;
 use super::limits::{refused_by_limit, retry_after};
 use super::meter::Metered;
+use super::proxy::{Way, bare};
+use crate::certificates;
 use crate::config::FeedConfig;
 use crate::event::Timestamp;
 
@@ -78,14 +80,18 @@ pub(super) async fn open(config: &FeedConfig, now: Timestamp) -> Result<Socket, 
 /// TCP, and TLS where the address asks for it.
 async fn stream(config: &FeedConfig, uri: &Uri) -> Result<MaybeTlsStream<TcpStream>, Failed> {
     let secure = uri.scheme_str() == Some("wss");
-    let host = uri.host().unwrap_or_default();
-    let host = host.trim_matches(['[', ']']).to_owned();
+    let host = bare(uri.host().unwrap_or_default());
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
     // Before the vendor hears of us: a file that is just being changed costs no connection.
     let tls = secure.then(|| tls(config.ca_file.as_deref())).transpose();
     let tls = tls.map_err(|error| unreachable(config, &error))?;
-    let tcp = TcpStream::connect((host.as_str(), port)).await;
-    let tcp = tcp.map_err(|error| unreachable(config, &error))?;
+    let tcp = match &config.proxy {
+        Some(proxy) => Way::of(proxy)?.connect(&host, port).await?,
+        None => {
+            let tcp = TcpStream::connect((host.as_str(), port)).await;
+            tcp.map_err(|error| unreachable(config, &error))?
+        }
+    };
     tcp.set_nodelay(true)
         .map_err(|error| unreachable(config, &error))?;
     let Some(tls) = tls else {
@@ -97,6 +103,15 @@ async fn stream(config: &FeedConfig, uri: &Uri) -> Result<MaybeTlsStream<TcpStre
         Err(error) if is_drop(&error) => Err(dropped(config)),
         Err(error) => Err(unreachable(config, &error)),
     }
+}
+
+/// When the vendor's certificate ends, in Unix seconds.
+pub(super) fn certificate_ends(socket: &Socket) -> Option<u64> {
+    let MaybeTlsStream::Rustls(stream) = socket.get_ref().stream() else {
+        return None;
+    };
+    let (_, connection) = stream.get_ref();
+    certificates::not_after(connection.peer_certificates()?.first()?)
 }
 
 /// An answer to the upgrade that is not a WebSocket.

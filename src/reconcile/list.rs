@@ -11,13 +11,14 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::mpsc;
 use ureq::http::Response;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Proxy, ProxyProtocol};
 
 use super::{Listed, body};
-use crate::config::ReconcileConfig;
+use crate::config::{ProxyConfig, ReconcileConfig};
 use crate::event::Timestamp;
 use crate::feed::budget::Budget;
 use crate::feed::limits;
+use crate::feed::proxy::{LOGIN, ProxyError, Way};
 
 /// Path of the list below `reconcile.url`.
 const PATH: &str = "/v1/enterprise/users";
@@ -56,6 +57,9 @@ pub enum ListError {
         /// What was seen.
         reason: String,
     },
+    /// There is no way through the proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// The body is not the list.
     #[error("the list cannot be read: {0}")]
     Body(String),
@@ -72,9 +76,22 @@ impl ListError {
         }
     }
 
+    /// Whether what we log in with cannot be read, or is refused by the proxy.
+    pub const fn is_credential(&self) -> bool {
+        match self {
+            Self::Credential(_) => true,
+            Self::Proxy(error) => error.is_credential(),
+            _ => false,
+        }
+    }
+
     /// Whether an operator must mend something before another try can do better.
     pub const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_))
+        match self {
+            Self::Refused(_) => true,
+            Self::Proxy(error) => error.is_credential(),
+            _ => false,
+        }
     }
 }
 
@@ -89,29 +106,61 @@ const fn advice(status: u16) -> &'static str {
     }
 }
 
-/// Fetches the list and sends its users; blocking. Returns whether every entry could be read.
+/// A list that came to its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct List {
+    /// Whether every entry could be read.
+    pub complete: bool,
+    /// The vendor's clock at its answer, in whole seconds.
+    pub vendor_time: Option<Timestamp>,
+}
+
+/// Fetches the list and sends its users; blocking.
 pub(super) fn read(
     config: &ReconcileConfig,
+    proxy: Option<&ProxyConfig>,
     key: &SecretString,
     listed: &mpsc::Sender<Listed>,
-) -> Result<bool, ListError> {
+) -> Result<List, ListError> {
     let url = format!("{}{PATH}", config.url.trim_end_matches('/'));
     let unreachable = |reason: String| ListError::Unreachable {
         url: config.url.clone(),
         reason,
     };
-    let agent = agent(config).map_err(unreachable)?;
+    let way = proxy.map(Way::of).transpose()?;
+    let agent = agent(config, way.as_ref()).map_err(unreachable)?;
     let request = agent
         .get(&url)
         .header("Authorization", format!("Bearer {}", key.expose_secret()));
-    let mut response = request
-        .call()
-        .map_err(|error| unreachable(error.to_string()))?;
+    let mut response = request.call().map_err(|error| match (&way, error) {
+        (Some(way), ureq::Error::ConnectProxyFailed(why)) => not_through(way, &url, why).into(),
+        (_, error) => unreachable(error.to_string()),
+    })?;
     match response.status().as_u16() {
         200 => {}
         status => return Err(refused(status, &mut response)),
     }
-    body::users(response.body_mut().as_reader(), config.max_bytes, listed)
+    let date = response.headers().get("date");
+    let vendor_time = date.and_then(|date| limits::http_date(date.to_str().ok()?));
+    let reader = response.body_mut().as_reader();
+    let complete = body::users(reader, config.max_bytes, listed)?;
+    Ok(List {
+        complete,
+        vendor_time,
+    })
+}
+
+/// What the proxy said instead of connecting; the library tells it in words.
+fn not_through(way: &Way, url: &str, why: String) -> ProxyError {
+    let proxy = way.url.clone();
+    match LOGIN.iter().any(|status| why.contains(&status.to_string())) {
+        true => ProxyError::Login(proxy),
+        false => ProxyError::Refused {
+            proxy,
+            target: url.to_owned(),
+            answer: why,
+        },
+    }
 }
 
 /// An answer that is no list. A 403 is documented as a key without the right, so it is the limit only
@@ -137,7 +186,8 @@ fn refused(status: u16, response: &mut Response<Body>) -> ListError {
     }
 }
 
-fn agent(config: &ReconcileConfig) -> Result<Agent, String> {
+fn agent(config: &ReconcileConfig, way: Option<&Way>) -> Result<Agent, String> {
+    let proxy = way.map(through).transpose()?;
     let roots = match &config.ca_file {
         None => RootCerts::WebPki,
         Some(path) => {
@@ -159,7 +209,7 @@ fn agent(config: &ReconcileConfig) -> Result<Agent, String> {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         // By default it is what the environment names, which the feed beside it knows nothing of.
-        .proxy(None)
+        .proxy(proxy)
         .max_redirects(0)
         .timeout_connect(Some(timeout))
         .timeout_recv_response(Some(timeout))
@@ -168,6 +218,16 @@ fn agent(config: &ReconcileConfig) -> Result<Agent, String> {
         .tls_config(TlsConfig::builder().root_certs(roots).build())
         .build();
     Ok(config.into())
+}
+
+fn through(way: &Way) -> Result<Proxy, String> {
+    let mut proxy = Proxy::builder(ProxyProtocol::Http)
+        .host(&way.host)
+        .port(way.port);
+    if let Some((user, password)) = &way.login {
+        proxy = proxy.username(user).password(password.expose_secret());
+    }
+    proxy.build().map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

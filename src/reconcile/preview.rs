@@ -76,8 +76,9 @@ pub async fn preview(
 ) -> Result<Preview, PreviewError> {
     let key = api_key(feed).map_err(|error| ListError::Credential(error.to_string()))?;
     let (sender, mut listed) = mpsc::channel(LISTED_QUEUE);
-    let fetched = config.clone();
-    let reading = tokio::task::spawn_blocking(move || list::read(&fetched, &key, &sender));
+    let (fetched, proxy) = (config.clone(), feed.proxy.clone());
+    let reading =
+        tokio::task::spawn_blocking(move || list::read(&fetched, proxy.as_ref(), &key, &sender));
     let first = known.as_ref().is_none_or(|known| !known.first_list_done);
     let mut comparing = Comparing {
         // Nothing is compared with it where there is no journal.
@@ -97,7 +98,7 @@ pub async fn preview(
             }
         }
     }
-    comparing.preview.complete = reading.await.unwrap_or(Err(ListError::Ended))?;
+    comparing.preview.complete = reading.await.unwrap_or(Err(ListError::Ended))?.complete;
     comparing.absent(config.max_removed_share, &mut change)?;
     Ok(comparing.preview)
 }

@@ -11,6 +11,7 @@ mod liveness;
 mod lost;
 mod million;
 mod numbers;
+mod proxied;
 mod refusals;
 mod silence;
 

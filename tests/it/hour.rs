@@ -80,6 +80,18 @@ struct Deaf {
     to_at_most: Timestamp,
 }
 
+impl Deaf {
+    /// Before the bridge began to listen.
+    fn at_start(started: Timestamp) -> Self {
+        Self {
+            from_at_least: started,
+            from_at_most: started,
+            to_at_least: started,
+            to_at_most: Timestamp::now(),
+        }
+    }
+}
+
 /// Plays one step; returns when the vendor is heard again.
 async fn play(course: &Course, step: &Step) -> Deaf {
     let control = &course.control;
@@ -218,12 +230,7 @@ async fn in_an_hour_of_faults_every_deaf_span_is_known_and_every_final_state_is_
     let started = Timestamp::now();
     let bridge = course.start_configured(FEED, &sinks).await;
     bridge.wait_ready();
-    let start = Deaf {
-        from_at_least: started,
-        from_at_most: started,
-        to_at_least: started,
-        to_at_most: Timestamp::now(),
-    };
+    let start = Deaf::at_start(started);
     course.control.resume();
     let mut deaf = play_all(&course, &steps).await;
     deaf.push(start);

@@ -18,6 +18,7 @@ pub(crate) mod raw_vendor;
 pub(crate) mod records;
 pub(crate) mod sealed;
 pub(crate) mod simulate;
+pub(crate) mod tinyproxy;
 pub(crate) mod tls_front;
 pub(crate) mod told;
 

@@ -21,9 +21,10 @@ A key of a file that holds a secret ends in `_file`; [rotation.md](rotation.md) 
 ";
 
 /// The sections in the order of the flow: heading, definition, title of the definition.
-const SECTIONS: [(&str, &str); 7] = [
+const SECTIONS: [(&str, &str); 8] = [
     ("feed", "FeedConfig"),
     ("feed.limits", "LimitsConfig"),
+    ("feed.proxy", "ProxyConfig"),
     ("reconcile", "ReconcileConfig"),
     ("journal", "JournalConfig"),
     ("privacy", "PrivacyConfig"),
@@ -68,7 +69,7 @@ fn table(document: &mut String, section: &Value, definitions: &Map<String, Value
     document.push_str("\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n");
     let required = section["required"].as_array().cloned().unwrap_or_default();
     for (name, property) in object(&section["properties"]) {
-        let is_section = nested && name == "limits";
+        let is_section = nested && ["limits", "proxy"].contains(&name.as_str());
         if name == "type" || is_section {
             continue;
         }

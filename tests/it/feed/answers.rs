@@ -25,7 +25,24 @@ fn configured(server: &ListServer, more: &str) -> Config {
 
 async fn asked(server: &ListServer, more: &str) -> Result<usize, ListError> {
     let config = configured(server, more);
-    probe(&config.reconcile, &config.feed).await
+    let probed = probe(&config.reconcile, &config.feed).await?;
+    Ok(probed.users)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_vendors_clock_is_read_from_its_answer() {
+    let ada = r#"{"data":[{"user_id":"ada","status":"PENDING"}]}"#;
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let server = ListServer::start(Answer::ok(ada).with("date", date)).await;
+    let told = async || {
+        let config = configured(&server, "");
+        probe(&config.reconcile, &config.feed).await.unwrap()
+    };
+    let at = told().await.vendor_time.unwrap();
+    assert_eq!(at.as_millis(), 784_111_777_000);
+    server.set(Answer::ok(ada).with("date", "yesterday"));
+    assert_eq!(told().await.vendor_time, None);
+    assert_eq!(told().await.users, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
