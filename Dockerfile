@@ -1,8 +1,11 @@
 # syntax=docker/dockerfile:1
-# The image: one binary on a base without a shell, as a user without rights.
+# The image: one program and the four libraries and the authorities that it needs of the system; no shell,
+# no package manager, a user without rights. Its list of dependencies is in the program (`cargo audit bin`).
 #   docker build -t onboarding-bridge .
 
-FROM rust:1.95-bookworm AS builder
+FROM rust:1.95.0-bookworm AS builder
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+RUN cargo install --locked cargo-auditable --version 0.7.7
 WORKDIR /build
 
 # The dependencies first, with an empty program: this layer is built again only when they change.
@@ -12,25 +15,30 @@ COPY Cargo.toml Cargo.lock build.rs ./
 RUN mkdir -p src benches fuzz tests/chaos \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs benches/bridge.rs benches/journal.rs benches/stages.rs fuzz/fuzz.rs tests/chaos/main.rs \
-    && cargo build --release --locked --bin onboarding-bridge --lib \
+    && cargo auditable build --release --locked --bin onboarding-bridge --lib \
     && rm -r src
 
 COPY src src
 # The copied files may be older than the empty program was.
 RUN find src -exec touch {} + \
-    && cargo build --release --locked --bin onboarding-bridge \
-    && mkdir -p /out/state \
-    && cp target/release/onboarding-bridge /out/ \
-    && /out/onboarding-bridge --version
+    && cargo auditable build --release --locked --bin onboarding-bridge
 
-FROM gcr.io/distroless/cc-debian12:nonroot
+# The root of the image. The journal's directory is writable by the user below; a named volume takes its
+# ownership over.
+RUN mkdir -p /root-of-image/{etc/ssl/certs,usr/local/bin,var/lib/onboarding-bridge} \
+    && cp target/release/onboarding-bridge /root-of-image/usr/local/bin/ \
+    && ldd target/release/onboarding-bridge | grep -o '/[^ ]*' | xargs cp -L --parents -t /root-of-image \
+    && cp -L /etc/ssl/certs/ca-certificates.crt /root-of-image/etc/ssl/certs/ \
+    && chown 65532:65532 /root-of-image/var/lib/onboarding-bridge \
+    && chmod 700 /root-of-image/var/lib/onboarding-bridge \
+    && chroot /root-of-image /usr/local/bin/onboarding-bridge --version
+
+FROM scratch
 LABEL org.opencontainers.image.title="onboarding-bridge" \
       org.opencontainers.image.description="Carries the sFOX Connect feed private.enterprise.users to Kafka and NATS JetStream" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 
-COPY --from=builder /out/onboarding-bridge /usr/local/bin/onboarding-bridge
-# The journal's directory, writable by the user below; a named volume takes its ownership over.
-COPY --from=builder --chown=65532:65532 /out/state /var/lib/onboarding-bridge
+COPY --from=builder /root-of-image /
 VOLUME ["/var/lib/onboarding-bridge"]
 
 # By number, so that Kubernetes can tell that it is not root (runAsNonRoot).

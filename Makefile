@@ -17,6 +17,8 @@ PROMETHEUS_OPERATOR_VERSION := 0.85.0
 # The oldest that Chart.yaml allows, and the newest that there are schemas of.
 KUBERNETES_VERSIONS := 1.29.0 1.37.0
 
+SELENIUM_VERSION := 4.45.0
+AXE_VERSION := 0.1.8
 BENCH_WEBSOCKETS_VERSION := 17.4
 BENCH_CONFLUENT_VERSION := 2.16.1
 BENCH_NATS_VERSION := 2.16.0
@@ -42,6 +44,7 @@ COMPOSE := $(CACHE)/bin/docker-compose-$(COMPOSE_VERSION)
 HELM := $(CACHE)/bin/helm-$(HELM_VERSION)
 HELM_UNITTEST := $(CACHE)/bin/helm-unittest-$(HELM_UNITTEST_VERSION)
 KUBECONFORM := $(CACHE)/bin/kubeconform-$(KUBECONFORM_VERSION)
+APISERVER := $(CACHE)/bin/apiserver-$(shell sed -n 's|^\tk8s.io/kubernetes v||p' charts/tests/apiserver/go.mod)
 CHART_PYTHON := $(CACHE)/python-chart-$(KUBERNETES_VALIDATE_VERSION)
 # The machine's own Go if it is 1.21 or later, which fetches the version that a module asks for.
 GO := $(or $(shell if go version 2>/dev/null | grep -qE 'go(1\.(2[1-9]|[3-9][0-9]|[1-9][0-9]{2})|[2-9])'; then command -v go; fi),$(CACHE)/go-$(GO_VERSION)/bin/go)
@@ -69,11 +72,24 @@ clean: ## remove what was built; the tools in .cache/ stay
 
 ## Checks, cheapest first
 
-.PHONY: test lint unit it drill fuzz bench bench-stages bench-list bench-journal chaos-short chaos
-test: lint compose-check monitoring chart unit fuzz it drill chaos-short ## everything that must pass before a change lands
+.PHONY: test lint unit page image it drill fuzz bench bench-stages bench-list bench-journal chaos-short chaos
+test: lint compose-check monitoring chart unit page image installed fuzz it drill chaos-short ## everything that must pass before a change lands
 	@echo 'make test: all passed'
 
 lint: fmt-check shell-check dockerfile-check clippy doc deny ## format, shell, Dockerfile, clippy, rustdoc, licences
+
+PAGE_PYTHON := $(CACHE)/python-page-$(SELENIUM_VERSION)-$(AXE_VERSION)
+# The last of axe's packages for Python is a wrapper of another browser driver; its script is all that is used.
+AXE = $$(find $(PAGE_PYTHON) -name axe.min.js)
+
+page: $(PAGE_PYTHON)/.done ## the status page of a real bridge in a real browser; PICTURES=FOLDER keeps how it looks
+	cargo build --locked --bin onboarding-bridge
+	$(PAGE_PYTHON)/bin/python -B tests/page.py --program $(BUILT) --axe "$(AXE)" $(if $(PICTURES),--pictures $(PICTURES))
+
+IMAGE_PROGRAM ?= $(BUILT)
+image: ## the image, built but for compiling, looked into, and run; IMAGE_PROGRAM=PROGRAM takes another build
+	[ "$(IMAGE_PROGRAM)" != "$(BUILT)" ] || cargo build --locked --bin onboarding-bridge
+	tests/image.py --program $(IMAGE_PROGRAM) $(if $(filter-out $(BUILT),$(IMAGE_PROGRAM)),--mebibytes 25)
 
 unit: ## unit and documentation tests, no servers
 	cargo test --locked --lib --bins
@@ -194,7 +210,7 @@ BRIDGE := $(BUILT)
 CRDS := $(GO) mod download -json github.com/prometheus-operator/prometheus-operator@v$(PROMETHEUS_OPERATOR_VERSION) \
   | python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"] + "/example/prometheus-operator-crd")'
 
-.PHONY: chart chart-bridge chart-docs
+.PHONY: chart chart-bridge chart-docs installed
 chart: chart-bridge $(HELM) $(HELM_UNITTEST) $(KUBECONFORM) $(CHART_PYTHON)/.done | $(GO) ## the Helm chart: generated parts, lint, schemas, unit tests, wrong values, the bridge's own view
 	work=$$(mktemp -d)
 	trap 'rm -rf "$$work"' EXIT
@@ -206,6 +222,9 @@ chart: chart-bridge $(HELM) $(HELM_UNITTEST) $(KUBECONFORM) $(CHART_PYTHON)/.don
 	$(CHART_PYTHON)/bin/python charts/tests/rendered.py --helm $(HELM) --kubeconform $(KUBECONFORM) --bridge $(BRIDGE) \
 	  --schemas "$$work/schemas" $(KUBERNETES_VERSIONS)
 	$(CHART_PYTHON)/bin/python charts/tests/refused.py $(HELM)
+
+installed: $(HELM) $(APISERVER) $(CHART_PYTHON)/.done | $(GO) ## the chart, installed into a real API server by each values file
+	$(CHART_PYTHON)/bin/python -B charts/tests/installed.py --helm $(HELM) --apiserver $(APISERVER) --crds "$$($(CRDS))"
 
 chart-bridge:
 	@[ "$(BRIDGE)" != "$(BUILT)" ] || cargo build --locked --bin onboarding-bridge
@@ -229,6 +248,13 @@ $(MONITORING_PYTHON)/.done:
 	rm -rf $(MONITORING_PYTHON)
 	python3 -m venv $(MONITORING_PYTHON)
 	$(MONITORING_PYTHON)/bin/pip install -q --disable-pip-version-check --no-input PyYAML==$(PYYAML_VERSION)
+	touch $@
+
+$(PAGE_PYTHON)/.done:
+	rm -rf $(PAGE_PYTHON)
+	python3 -m venv $(PAGE_PYTHON)
+	$(PAGE_PYTHON)/bin/pip install -q --disable-pip-version-check --no-input selenium==$(SELENIUM_VERSION)
+	$(PAGE_PYTHON)/bin/pip install -q --disable-pip-version-check --no-input --no-deps axe-playwright-python==$(AXE_VERSION)
 	touch $@
 
 $(BENCH_PYTHON)/.done:
@@ -255,6 +281,17 @@ $(HELM): | $(GO)
 	CGO_ENABLED=0 GOBIN=$$work $(GO) install -trimpath \
 	  -ldflags '-s -w -X helm.sh/helm/v4/internal/version.version=v$(HELM_VERSION)' helm.sh/helm/v4/cmd/helm@v$(HELM_VERSION)
 	mv "$$work/helm" $@
+
+$(APISERVER): | $(GO)
+	mkdir -p $(CACHE)/bin
+	work=$$(mktemp -d $(CACHE)/apiserver.XXXXXX)
+	trap 'rm -rf "$$work"' EXIT
+	version=$(@:$(CACHE)/bin/apiserver-%=%)
+	minor=$${version#1.}
+	package=k8s.io/component-base/version
+	CGO_ENABLED=0 $(GO) build -C charts/tests/apiserver -buildvcs=false -trimpath -o "$$work/apiserver" \
+	  -ldflags "-s -w -X $$package.gitVersion=v$$version -X $$package.gitMajor=1 -X $$package.gitMinor=$${minor%.*}" .
+	mv "$$work/apiserver" $@
 
 $(KUBECONFORM): | $(GO)
 	mkdir -p $(CACHE)/bin

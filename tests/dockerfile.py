@@ -3,7 +3,7 @@
 
     tests/dockerfile.py
 
-In an empty folder it copies what COPY names, runs each RUN up to its `cargo build`, and asks Cargo
+In an empty folder it copies what COPY names, runs each RUN up to its `cargo auditable build`, and asks Cargo
 whether every target that Cargo.toml names is there: the layer of the dependencies needs an empty
 file for each. It also sees that .dockerignore lets the copied files pass, and that the chart runs
 the image as the image says. It compiles nothing and starts no container.
@@ -89,8 +89,9 @@ def main():
                         shutil.copy(
                             ROOT / source, to_path / source if to.endswith("/") else to_path
                         )
-            if name == "RUN" and "cargo build" in arguments:
-                before = arguments.split("cargo build")[0].rstrip().removesuffix("&&")
+            build = "cargo auditable build"
+            if name == "RUN" and build in arguments:
+                before = arguments.split(build)[0].rstrip().removesuffix("&&")
                 subprocess.run(["sh", "-euc", before], cwd=folder, check=True)
                 found = targets(folder)
                 lacking = [str(path.relative_to(folder)) for _, path in found if not path.exists()]
