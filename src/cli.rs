@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod journal;
 mod letters;
+mod progress;
 mod pseudonym;
 mod reconcile;
 mod replay;

@@ -53,7 +53,7 @@ pub use snapshot::Snapshot;
 pub use survey::{Cursor, Letters, Place, RecordFilter, Stats, Windows};
 pub use trouble::Blocked;
 pub use users::Users;
-pub use verify::{VerifiedCursor, VerifyReport, verify};
+pub use verify::{VerifiedCursor, VerifyReport, verify, verify_telling};
 
 /// Bytes of events that may lie between the socket and the disk; the socket waits at the bound.
 pub const IN_FLIGHT_BYTES: usize = 16 * 1024 * 1024;

@@ -5,6 +5,7 @@ use std::io::Write;
 use clap::Subcommand;
 use serde_json::json;
 
+use super::progress::Progress;
 use super::{ConfigArgs, Failed, letters, moment, print};
 use crate::config;
 use crate::event::{Record, Timestamp};
@@ -240,7 +241,14 @@ fn told(out: &mut dyn Write, stats: &Stats) -> std::io::Result<()> {
 
 fn verify(args: &VerifyArgs) -> Result<(), Failed> {
     let config = config::load(&args.config.config)?;
-    let report = crate::journal::verify(&config.journal)?;
+    let progress = Progress::start("reading the journal");
+    let report = crate::journal::verify_telling(&config.journal, &mut |read| {
+        let (users, records) = (read.users, read.records);
+        progress.says(format!(
+            "reading the journal: {users} users, {records} records"
+        ));
+    })?;
+    drop(progress);
     print(|out| {
         if args.json {
             return writeln!(out, "{}", json!(report));

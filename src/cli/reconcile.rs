@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use super::progress::Progress;
 use super::{ConfigArgs, Failed, print};
 use crate::app;
 use crate::config;
@@ -60,7 +61,11 @@ pub(super) async fn run(args: &Args) -> Result<(), Failed> {
         }
     };
     let now = Timestamp::now();
-    let compared = reconcile::preview(&config.reconcile, &config.feed, known, now, change).await;
+    let progress = Progress::start("reading the vendor's list");
+    let read = |users| progress.says(format!("reading the vendor's list: {users} users compared"));
+    let compared =
+        reconcile::preview(&config.reconcile, &config.feed, known, now, change, read).await;
+    drop(progress);
     let preview = compared.map_err(|error| match error {
         PreviewError::Journal(error) => Failed::Journal(error),
         PreviewError::List(error) => {

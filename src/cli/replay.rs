@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::progress::Progress;
 use super::{ConfigArgs, Failed, letters, moment, print};
 use crate::config;
 use crate::event::Timestamp;
@@ -83,7 +84,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     if args.dry_run {
         return Ok(());
     }
+    let progress = Progress::start("waiting for a running bridge to take it up");
     let taken_up = desk.wait_taken_up(&args.sink, PATIENCE)?;
+    drop(progress);
     print(|out| {
         if taken_up {
             writeln!(out, "the running bridge has taken it up")

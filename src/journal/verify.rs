@@ -100,6 +100,17 @@ impl VerifyReport {
 /// [`JournalError`] when there is no journal at this path, nothing of it can be read, or it is sealed
 /// with another key.
 pub fn verify(config: &JournalConfig) -> Result<VerifyReport, JournalError> {
+    verify_telling(config, &mut |_| {})
+}
+
+/// As [`verify`]; the report is `told` again and again, as far as it is.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_telling(
+    config: &JournalConfig,
+    told: &mut dyn FnMut(&VerifyReport),
+) -> Result<VerifyReport, JournalError> {
     let (path, keys) = (config.path.as_path(), Keys::load(config)?);
     let bytes = std::fs::metadata(path).map_err(|error| schema::open_error(path, &error))?;
     let Reader(connection, _) = Reader::open(path, &Seal::default())?;
@@ -120,9 +131,9 @@ pub fn verify(config: &JournalConfig) -> Result<VerifyReport, JournalError> {
     // First what can only grow behind us while a bridge runs, then what it is held against.
     let cursors = cursors(&connection, &mut report);
     report.part("the table of cursors", cursors);
-    let users = users(&connection, &seal, &mut report);
+    let users = users(&connection, &seal, &mut report, told);
     report.part("the table of users", users);
-    let records = records(&connection, &seal, &mut report);
+    let records = records(&connection, &seal, &mut report, told);
     report.part("the table of records", records);
     let others = others(&connection, &mut report);
     report.part("windows and dead letters", others);
@@ -166,7 +177,12 @@ fn cursors(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Resu
 }
 
 /// The highest position that a user's state names goes into no record only if that was pruned.
-fn users(connection: &Connection, seal: &Seal, report: &mut VerifyReport) -> rusqlite::Result<()> {
+fn users(
+    connection: &Connection,
+    seal: &Seal,
+    report: &mut VerifyReport,
+    told: &mut dyn FnMut(&VerifyReport),
+) -> rusqlite::Result<()> {
     let sql = "SELECT user, state, key FROM users WHERE user > ?1 ORDER BY user LIMIT ?2";
     let mut statement = connection.prepare(sql)?;
     let (mut after, mut highest) = (Vec::new(), 0);
@@ -196,6 +212,7 @@ fn users(connection: &Connection, seal: &Seal, report: &mut VerifyReport) -> rus
                 None => report.problem("the state of a user cannot be read"),
             }
         }
+        told(report);
     }
     let last = schema::last_position(connection)?;
     if highest > last {
@@ -210,6 +227,7 @@ fn records(
     connection: &Connection,
     seal: &Seal,
     report: &mut VerifyReport,
+    told: &mut dyn FnMut(&VerifyReport),
 ) -> rusqlite::Result<()> {
     let states = states::columns(connection);
     let sql = format!(
@@ -244,6 +262,7 @@ fn records(
                 ));
             }
         }
+        told(report);
         if !any {
             break;
         }

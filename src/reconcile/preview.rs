@@ -63,7 +63,7 @@ struct Comparing {
 
 /// Fetches the list and calls `change` for each event that would be published, before any privacy
 /// policy, with whether its `user_id` is the vendor's own: a removal has the key under which its user
-/// was last published. Without a journal nobody is known.
+/// was last published; and `read` with how many users were read by now. Without a journal nobody is known.
 ///
 /// # Errors
 /// [`PreviewError`].
@@ -73,6 +73,7 @@ pub async fn preview(
     known: Option<Snapshot>,
     now: Timestamp,
     mut change: impl FnMut(&Event, bool) + Send,
+    read: impl Fn(u64) + Send,
 ) -> Result<Preview, PreviewError> {
     let key = api_key(feed).map_err(|error| ListError::Credential(error.to_string()))?;
     let (sender, mut listed) = mpsc::channel(LISTED_QUEUE);
@@ -96,6 +97,7 @@ pub async fn preview(
             for user in users {
                 comparing.user(user, &mut change)?;
             }
+            read(comparing.seen.len() as u64);
         }
     }
     comparing.preview.complete = reading.await.unwrap_or(Err(ListError::Ended))?.complete;

@@ -10,7 +10,9 @@ use onboarding_bridge::sink::nats::tail::ensure_stream;
 use serde_json::Value;
 
 use super::{CANARY, changed};
-use crate::support::bridge::{command, command_with, config, file_sink, kafka_sink, nats_sink};
+use crate::support::bridge::{
+    Bridge, command, command_with, config, file_sink, kafka_sink, nats_sink,
+};
 use crate::support::records::records;
 use crate::support::{beds, unique};
 
@@ -319,4 +321,54 @@ fn completions_and_manual_pages_know_every_command() {
     }
     let nowhere = command(&["man", "--dir", "/nonexistent"]);
     assert_eq!(nowhere.0, Some(74), "{}", nowhere.2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_a_long_command_is_stands_on_a_terminal_and_in_no_pipe() {
+    let simulator = Simulator::start(Options::for_tests()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let sink = file_sink("local", &folder.path().join("events.jsonl"));
+    let yaml = config(&simulator, folder.path(), "", &sink);
+    let bridge = Bridge::start(folder.path(), &yaml);
+    bridge.wait_ready();
+    simulator.control().step(3).await;
+    bridge.wait_delivered();
+    bridge.terminate();
+    let path = folder.path().join("bridge.yaml");
+    let path = path.to_str().unwrap();
+    let sinks = ["--sink", "local", "--since", "1h"];
+    for (words, more, says) in [
+        (&["journal", "verify"][..], &[][..], "reading the journal"),
+        (
+            &["reconcile", "--dry-run"],
+            &[],
+            "reading the vendor's list",
+        ),
+        (&["replay"], &sinks, "waiting for a running bridge"),
+    ] {
+        let words = [words, &["--config", path], more].concat();
+        let (code, output, errors) = command(&words);
+        assert_eq!(code, Some(0), "{words:?}: {errors}");
+        assert!(
+            !output.contains(says) && !errors.contains(says),
+            "{words:?}: {errors}"
+        );
+        let on_terminal = on_a_terminal(&words);
+        assert!(on_terminal.contains(says), "{words:?}: {on_terminal}");
+    }
+    simulator.shutdown().await;
+}
+
+/// What a command shows where its output and its errors go to one terminal.
+fn on_a_terminal(words: &[&str]) -> String {
+    let program = env!("CARGO_BIN_EXE_onboarding-bridge");
+    let line = format!("{program} {}", words.join(" "));
+    let shown = std::process::Command::new("script")
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert!(shown.status.success(), "{words:?}");
+    String::from_utf8_lossy(&shown.stdout).into_owned()
 }
