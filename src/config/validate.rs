@@ -271,6 +271,15 @@ fn check_kafka(index: usize, kafka: &KafkaConfig, wrong: &mut Vec<String>) {
             ));
         }
     }
+    for option in ["sasl.mechanism", "sasl.mechanisms"] {
+        let mechanism = kafka.options.get(option).and_then(|value| value.as_str());
+        if mechanism.is_some_and(|name| name.eq_ignore_ascii_case("OAUTHBEARER")) {
+            wrong.push(format!(
+                "`sinks[{index}].options.{option}`: OAUTHBEARER needs a client that fetches tokens, which this \
+                 program has not; use SCRAM-SHA-512, PLAIN within TLS, or a client certificate"
+            ));
+        }
+    }
     let protocol = kafka
         .options
         .get("security.protocol")
@@ -381,7 +390,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transactional_id_goes_with_transactions_and_is_not_hidden_in_the_options() {
+    fn an_option_that_the_bridge_sets_or_cannot_use_is_refused_by_name() {
         for (more, words) in [
             ("", None),
             (", exactly_once: true", None),
@@ -399,6 +408,11 @@ mod tests {
                 ", options: {transaction.timeout.ms: 1000}",
                 Some("set by the bridge"),
             ),
+            (
+                ", options: {sasl.mechanism: OAUTHBEARER}",
+                Some("use SCRAM-SHA-512"),
+            ),
+            (", options: {sasl.mechanism: SCRAM-SHA-512}", None),
         ] {
             let text = format!("{{name: k, brokers: [localhost], topic: t{more}}}");
             let mut wrong = Vec::new();
