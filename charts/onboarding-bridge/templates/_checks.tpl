@@ -23,6 +23,7 @@ What the schema cannot say: values that are wrong together. Each message names t
 {{- range $section := list "feed" "reconcile" -}}
 {{- include "onboarding-bridge.checkUrl" (dict "at" (printf "%sconfig.%s.url" $at $section) "url" (dig $section "url" "" $config)) -}}
 {{- end -}}
+{{- include "onboarding-bridge.checkUrl" (dict "at" (printf "%sconfig.feed.proxy.url" $at) "url" (dig "feed" "proxy" "url" "" $config)) -}}
 {{- if not $config.sinks -}}
 {{- fail (printf "%sconfig.sinks is empty: name at least one sink" $at) -}}
 {{- end -}}
