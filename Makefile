@@ -17,6 +17,10 @@ PROMETHEUS_OPERATOR_VERSION := 0.85.0
 # The oldest that Chart.yaml allows, and the newest that there are schemas of.
 KUBERNETES_VERSIONS := 1.29.0 1.37.0
 
+NATS_CLI_VERSION := 0.3.0
+# Those of the beds.
+KAFKA_VERSION := $(shell sed -n 's/^KAFKA_VERSION=//p' tests/beds/kafka.sh)
+NATS_VERSION := $(shell sed -n 's/^NATS_VERSION=//p' tests/beds/nats.sh)
 SELENIUM_VERSION := 4.45.0
 AXE_VERSION := 0.1.8
 BENCH_WEBSOCKETS_VERSION := 17.4
@@ -45,6 +49,8 @@ HELM := $(CACHE)/bin/helm-$(HELM_VERSION)
 HELM_UNITTEST := $(CACHE)/bin/helm-unittest-$(HELM_UNITTEST_VERSION)
 KUBECONFORM := $(CACHE)/bin/kubeconform-$(KUBECONFORM_VERSION)
 APISERVER := $(CACHE)/bin/apiserver-$(shell sed -n 's|^\tk8s.io/kubernetes v||p' charts/tests/apiserver/go.mod)
+NATS_CLI := $(CACHE)/bin/nats-$(NATS_CLI_VERSION)
+KAFKA_TOOLS := $(CACHE)/kafka-tools-$(KAFKA_VERSION)
 CHART_PYTHON := $(CACHE)/python-chart-$(KUBERNETES_VALIDATE_VERSION)
 # The machine's own Go if it is 1.21 or later, which fetches the version that a module asks for.
 GO := $(or $(shell if go version 2>/dev/null | grep -qE 'go(1\.(2[1-9]|[3-9][0-9]|[1-9][0-9]{2})|[2-9])'; then command -v go; fi),$(CACHE)/go-$(GO_VERSION)/bin/go)
@@ -72,8 +78,8 @@ clean: ## remove what was built; the tools in .cache/ stay
 
 ## Checks, cheapest first
 
-.PHONY: test lint unit page image it drill fuzz bench bench-stages bench-list bench-journal chaos-short chaos
-test: lint compose-check monitoring chart unit page image installed fuzz it drill chaos-short ## everything that must pass before a change lands
+.PHONY: test lint unit page image compose it drill fuzz bench bench-stages bench-list bench-journal chaos-short chaos
+test: lint compose-check monitoring chart unit page image compose installed fuzz it drill chaos-short ## everything that must pass before a change lands
 	@echo 'make test: all passed'
 
 lint: fmt-check shell-check dockerfile-check clippy doc deny ## format, shell, Dockerfile, clippy, rustdoc, licences
@@ -90,6 +96,14 @@ IMAGE_PROGRAM ?= $(BUILT)
 image: ## the image, built but for compiling, looked into, and run; IMAGE_PROGRAM=PROGRAM takes another build
 	[ "$(IMAGE_PROGRAM)" != "$(BUILT)" ] || cargo build --locked --bin onboarding-bridge
 	tests/image.py --program $(IMAGE_PROGRAM) $(if $(filter-out $(BUILT),$(IMAGE_PROGRAM)),--mebibytes 25)
+
+BEDS = $(ONBOARDING_BRIDGE_BED_CACHE)
+compose: $(COMPOSE) $(KAFKA_TOOLS) $(NATS_CLI) ## the services of docker-compose.yml, run without an engine, up to an event at `watch`
+	cargo build --locked --bin onboarding-bridge
+	tests/beds/kafka.sh fetch
+	tests/beds/nats.sh fetch
+	tests/compose.py --compose $(COMPOSE) --program $(BUILT) --kafka $(BEDS)/kafka-$(KAFKA_VERSION) \
+	  --tools $(KAFKA_TOOLS) --nats $(BEDS)/nats-server-$(NATS_VERSION) --cli $(NATS_CLI)
 
 unit: ## unit and documentation tests, no servers
 	cargo test --locked --lib --bins
@@ -292,6 +306,22 @@ $(APISERVER): | $(GO)
 	CGO_ENABLED=0 $(GO) build -C charts/tests/apiserver -buildvcs=false -trimpath -o "$$work/apiserver" \
 	  -ldflags "-s -w -X $$package.gitVersion=v$$version -X $$package.gitMajor=1 -X $$package.gitMinor=$${minor%.*}" .
 	mv "$$work/apiserver" $@
+
+$(NATS_CLI): | $(GO)
+	mkdir -p $(CACHE)/bin
+	work=$$(mktemp -d $(CACHE)/nats.XXXXXX)
+	trap 'rm -rf "$$work"' EXIT
+	CGO_ENABLED=0 GOBIN=$$work $(GO) install -trimpath -ldflags '-s -w' github.com/nats-io/natscli/nats@v$(NATS_CLI_VERSION)
+	mv "$$work/nats" $@
+
+# The tools that the broker's own jars lack, by the file beside the test.
+$(KAFKA_TOOLS):
+	work=$$(mktemp -d $(CACHE)/kafka-tools.XXXXXX)
+	trap 'rm -rf "$$work"' EXIT
+	mvn -q -B -C -Dstyle.color=never -Dkafka.version=$(KAFKA_VERSION) -f tests/beds/tools.xml \
+	  org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+	  -DincludeScope=runtime -DoutputDirectory=$$work/lib </dev/null
+	mv -T "$$work/lib" $@
 
 $(KUBECONFORM): | $(GO)
 	mkdir -p $(CACHE)/bin
