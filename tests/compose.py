@@ -314,16 +314,23 @@ mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay overlay -o lowerdir=/,upperdir="$1/upper",workdir="$1/work" "$1/root"
 for part in proc sys dev; do mount --rbind /$part "$1/root/$part"; done
 cp "$1/said.json" "$1/root/said.json"
+# What lies on another disk than the root is not in the copy.
+for place in $PLACES; do
+  [ -e "$1/root$place" ] || { mkdir -p "$1/root$place"; mount --rbind "$place" "$1/root$place"; }
+done
 shift 2
 exec chroot "$FOLDER/root" "$@"
 """
+        files = [options.program, options.nats, options.cli]
+        places = [str(ROOT), options.kafka, options.tools, sys.base_prefix]
+        places += [str(pathlib.Path(path).parent) for path in files]
         made = folder / "made"
         made.mkdir()
         done = subprocess.run(
             ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script, "-",
              str(made), str(said), sys.executable, "-B", str(ROOT / "tests" / "compose.py"), *words,
              "--said", "/said.json"],
-            env={**os.environ, "FOLDER": str(made)}, stdin=subprocess.DEVNULL, check=False,
+            env={**os.environ, "FOLDER": str(made), "PLACES": " ".join(places)}, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
         sys.exit(done.returncode)
 
