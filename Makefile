@@ -93,9 +93,9 @@ page: $(PAGE_PYTHON)/.done ## the status page of a real bridge in a real browser
 	$(PAGE_PYTHON)/bin/python -B tests/page.py --program $(BUILT) --axe "$(AXE)" $(if $(PICTURES),--pictures $(PICTURES))
 
 IMAGE_PROGRAM ?= $(BUILT)
-image: ## the image, built but for compiling, looked into, and run; IMAGE_PROGRAM=PROGRAM takes another build
+image: ## the image, built but for compiling, looked into, and run; IMAGE_PROGRAM=PROGRAM takes a release of `cargo auditable`
 	[ "$(IMAGE_PROGRAM)" != "$(BUILT)" ] || cargo build --locked --bin onboarding-bridge
-	tests/image.py --program $(IMAGE_PROGRAM) $(if $(filter-out $(BUILT),$(IMAGE_PROGRAM)),--mebibytes 25)
+	tests/image.py --program $(IMAGE_PROGRAM) $(if $(filter-out $(BUILT),$(IMAGE_PROGRAM)),--release)
 
 BEDS = $(ONBOARDING_BRIDGE_BED_CACHE)
 compose: $(COMPOSE) $(KAFKA_TOOLS) $(NATS_CLI) ## the services of docker-compose.yml, run without an engine, up to an event at `watch`

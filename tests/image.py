@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Builds the image from the Dockerfile, and runs the bridge in it. Needs root and buildah, no engine.
 
-    image.py --program ONBOARDING_BRIDGE [--mebibytes N]
+    image.py --program ONBOARDING_BRIDGE [--release]
 
 The base image of the builder cannot be had without a registry. In its place is one made of this machine's
 own tools (a Debian 12, as the base is), in which `cargo` compiles nothing and hands over --program. All
 other steps are the Dockerfile's. What comes out is looked into as a folder, and runs as its user against a
-simulated vendor on this machine. --mebibytes bounds its size, which says something of a release build.
+simulated vendor on this machine. --release: the program is what `cargo auditable build --release` made, so the
+size is judged, and the list of its dependencies that it holds.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TOOLS = "bash sh ldd mkdir touch rm find cp grep xargs chown chmod chroot cat".split()
@@ -36,6 +38,7 @@ esac
 # Of glibc and the compiler's runtime; another one would have to be named in the Dockerfile.
 LIBRARIES = {"libc.so.6", "libm.so.6", "libgcc_s.so.1"}
 PATIENCE = 60
+MEBIBYTES = 25
 
 
 def fail(why):
@@ -87,7 +90,7 @@ def stand_in(folder, program):
     cargo.chmod(0o755)
 
 
-def look_into(root, limit):
+def look_into(root, release):
     """Nothing but what the bridge needs."""
     files = {path for path in root.rglob("*") if path.is_file()}
     names = {path.name for path in files}
@@ -106,9 +109,21 @@ def look_into(root, limit):
     if (journal.st_uid, journal.st_gid, stat.S_IMODE(journal.st_mode)) != (65532, 65532, 0o700):
         fail(f"the journal's directory is {journal}")
     size = sum(path.stat().st_size for path in files)
-    if limit and size > limit * 1024 * 1024:
+    if release and size > MEBIBYTES * 1024 * 1024:
         fail(f"the image has {size / 1024 / 1024:.1f} MiB")
     return size
+
+
+def dependencies(program, folder):
+    """The list of them that cargo-auditable has put into the program."""
+    dumped = folder / "dependencies"
+    subprocess.run(["objcopy", "--dump-section", f".dep-v0={dumped}", program, "/dev/null"], check=False)
+    if not dumped.exists():
+        fail(f"{program} holds no list of its dependencies")
+    names = {package["name"] for package in json.loads(zlib.decompress(dumped.read_bytes()))["packages"]}
+    locked = set(re.findall(r'^name = "(.*)"$', (ROOT / "Cargo.lock").read_text(), re.MULTILINE))
+    if not {"onboarding-bridge", "rdkafka-sys", "libsqlite3-sys"} <= names <= locked:
+        fail(f"the list of dependencies is {sorted(names)}")
 
 
 def look_at(inspected):
@@ -198,7 +213,7 @@ def run_in_it(buildah, container, program, folder):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--program", required=True, type=pathlib.Path)
-    parser.add_argument("--mebibytes", type=float)
+    parser.add_argument("--release", action="store_true")
     options = parser.parse_args()
     program = str(options.program.resolve())
     base = re.search(r"^FROM (\S+) AS builder", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
@@ -216,7 +231,10 @@ def main():
             fail(f"the program did not tell its version:\n{built}")
         look_at(json.loads(buildah("inspect", "--type", "image", "bridge:test")))
         made = buildah("from", "--pull=never", "bridge:test")
-        size = look_into(pathlib.Path(buildah("mount", made)), options.mebibytes)
+        root = pathlib.Path(buildah("mount", made))
+        size = look_into(root, options.release)
+        if options.release:
+            dependencies(root / "usr/local/bin/onboarding-bridge", folder)
         run_in_it(buildah, made, program, folder)
         buildah("rm", "--all")
         buildah("rmi", "--all", "--force")
