@@ -78,7 +78,7 @@ clean: ## remove what was built; the tools in .cache/ stay
 
 ## Checks, cheapest first
 
-.PHONY: test lint unit page image compose it drill fuzz bench bench-stages bench-list bench-journal chaos-short chaos
+.PHONY: test lint unit page image compose it drill fuzz bench bench-stages link-order bench-list bench-journal chaos-short chaos
 test: lint compose-check monitoring chart unit page image compose installed fuzz it drill chaos-short ## everything that must pass before a change lands
 	@echo 'make test: all passed'
 
@@ -155,6 +155,10 @@ bench: $(BENCH_PYTHON)/.done ## the bridge beside a script and beside its librar
 bench-stages: ## each stage of the line by itself, by Criterion (docs/performance.md)
 	cargo bench --locked --bench stages
 
+link-order: ## write .cargo/order.txt anew, the functions that are kept together in a release (needs valgrind)
+	cargo bench --locked --bench bridge --no-run
+	tests/beds/run.sh benches/order.sh
+
 bench-list: ## time and memory of comparing a list of LIST_USERS (1,000,000) (docs/reconcile.md)
 	CARGO_PROFILE_DEV_OPT_LEVEL=2 ONBOARDING_BRIDGE_LIST_USERS=$(LIST_USERS) cargo test --locked --target-dir target/bench \
 	  --test it feed::million -- --nocapture --test-threads 1
@@ -173,7 +177,7 @@ fmt-check: ## is the Rust code formatted?
 	cargo fmt --check
 
 shell-check: ## shellcheck of every script
-	git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run | xargs -0 shellcheck --external-sources
+	git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run .cargo/ordered-cc | xargs -0 shellcheck --external-sources
 
 dockerfile-check: $(PYTHON_TOOLS)/.done ## hadolint of the Dockerfile, and its list of targets against Cargo.toml
 	$(PYTHON_TOOLS)/bin/hadolint Dockerfile

@@ -10,6 +10,8 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    // The linker's front reads it, of which Cargo knows nothing.
+    println!("cargo:rerun-if-changed=.cargo/order.txt");
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
     if is("CARGO_CFG_TARGET_OS", "linux")
         && is("CARGO_CFG_TARGET_ENV", "gnu")
