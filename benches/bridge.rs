@@ -50,6 +50,9 @@ struct Options {
     /// Leave the scripts out.
     #[arg(long)]
     alone: bool,
+    /// Redpanda Connect 4, to take turns with: nothing fetches it.
+    #[arg(long)]
+    redpanda: Option<PathBuf>,
     /// Another bridge than the one of this build, to compare.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_onboarding-bridge"))]
     bridge: PathBuf,

@@ -11,6 +11,17 @@ use tokio::time::Instant;
 pub(crate) enum Kind {
     Bridge,
     Script,
+    Redpanda,
+}
+
+impl Kind {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Script => "Python script, nothing durable",
+            Self::Redpanda => "Redpanda Connect, nothing durable",
+        }
+    }
 }
 
 /// Where a candidate is to publish.
@@ -19,6 +30,23 @@ pub(crate) struct Target {
     pub(crate) kafka: Vec<(String, String)>,
     pub(crate) nats: Vec<(String, String)>,
     pub(crate) file: Option<PathBuf>,
+}
+
+impl Target {
+    /// The one bus, and the server and the topic or subjects there.
+    fn only(&self) -> (&'static str, &(String, String)) {
+        match (&self.kafka[..], &self.nats[..]) {
+            ([kafka], []) => ("kafka", kafka),
+            ([], [nats]) => ("jetstream", nats),
+            _ => panic!("what is compared has one destination"),
+        }
+    }
+}
+
+/// The files of benches/compare.
+fn compare(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compare");
+    folder.join(name)
 }
 
 /// A process that runs until it is told to end.
@@ -42,18 +70,27 @@ impl Candidate {
     /// Starts the Python script for the one destination.
     pub(crate) fn script(python: &Path, folder: &Path, vendor: &str, target: &Target) -> Self {
         std::fs::create_dir_all(folder).expect("a folder");
-        let compare = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compare");
-        let (script, (server, place)) = match (&target.kafka[..], &target.nats[..]) {
-            ([kafka], []) => ("kafka.py", kafka),
-            ([], [nats]) => ("jetstream.py", nats),
-            _ => panic!("a script has one destination"),
-        };
+        let (bus, (server, place)) = target.only();
         let mut command = Command::new(python);
         command
-            .arg(compare.join(script))
+            .arg(compare(&format!("{bus}.py")))
             .arg(format!("ws://{vendor}/ws"))
             .arg(server)
             .arg(place);
+        Self::start(command, &folder.join("log"))
+    }
+
+    /// Starts Redpanda Connect for the one destination.
+    pub(crate) fn redpanda(program: &Path, folder: &Path, vendor: &str, target: &Target) -> Self {
+        std::fs::create_dir_all(folder).expect("a folder");
+        let (bus, (server, place)) = target.only();
+        let mut command = Command::new(program);
+        command
+            .arg("run")
+            .arg(compare(&format!("redpanda-{bus}.yaml")))
+            .env("FEED_URL", format!("ws://{vendor}/ws"))
+            .env("SERVER", server)
+            .env("PLACE", place);
         Self::start(command, &folder.join("log"))
     }
 

@@ -100,10 +100,12 @@ impl<'a> Stage<'a> {
         frames: &[Arc<Frames>; 2],
         rate: Option<f64>,
     ) -> Vec<(Kind, Vec<Figures>)> {
-        let kinds: &[Kind] = match destination.has_script() && !self.options.alone {
-            true => &[Kind::Script, Kind::Bridge],
-            false => &[Kind::Bridge],
-        };
+        let mut kinds = Vec::new();
+        if destination.has_script() && !self.options.alone {
+            kinds.push(Kind::Script);
+            kinds.extend(self.options.redpanda.as_ref().map(|_| Kind::Redpanda));
+        }
+        kinds.push(Kind::Bridge);
         let mut turns: Vec<_> = kinds.iter().map(|kind| (*kind, Vec::new())).collect();
         for _ in 0..self.options.rounds {
             for (kind, rounds) in &mut turns {
@@ -153,6 +155,10 @@ impl<'a> Stage<'a> {
         let candidate = match kind {
             Kind::Bridge => Candidate::bridge(&self.options.bridge, &folder, &address, &target),
             Kind::Script => Candidate::script(&self.options.python, &folder, &address, &target),
+            Kind::Redpanda => {
+                let program = self.options.redpanda.as_ref().expect("it was asked for");
+                Candidate::redpanda(program, &folder, &address, &target)
+            }
         };
         let Some(subscribed) = vendor.subscribed(Duration::from_secs(30)) else {
             panic!("no subscription; see {}", folder.display());
@@ -268,7 +274,7 @@ pub(crate) fn throughput(options: &Options, destination: Destination) {
     for (kind, rounds) in turns {
         let of = |figure| spread(&rounds, figure);
         table::row(
-            name(kind),
+            kind.name(),
             &[
                 of(|f| f.rate).words(0),
                 of(|f| f.cpu).words(2),
@@ -283,13 +289,6 @@ pub(crate) fn throughput(options: &Options, destination: Destination) {
 
 pub(crate) fn spread(rounds: &[Figures], figure: fn(&Figures) -> f64) -> Spread {
     Spread::of(&rounds.iter().map(figure).collect::<Vec<_>>())
-}
-
-const fn name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Bridge => "bridge",
-        Kind::Script => "Python script, nothing durable",
-    }
 }
 
 pub(crate) fn latency(options: &Options) {
@@ -310,7 +309,7 @@ pub(crate) fn latency(options: &Options) {
             for (kind, rounds) in stage.turns(destination, &frames, Some(rate)) {
                 let of = |figure| spread(&rounds, figure);
                 table::row(
-                    &format!("{}: {}", destination.name(), name(kind)),
+                    &format!("{}: {}", destination.name(), kind.name()),
                     &[
                         of(|f| f.latency[0]).words(2),
                         of(|f| f.latency[1]).words(2),

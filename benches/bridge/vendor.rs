@@ -125,6 +125,8 @@ fn serve(listener: &TcpListener, orders: &mpsc::Receiver<Order>, tell: &mpsc::Se
             answer_list(stream);
             continue;
         }
+        // Else each event waits for the reader's delayed acknowledgement of the last one.
+        stream.set_nodelay(true).expect("a socket");
         let closing = stream.try_clone().expect("a clone");
         let writer = Arc::new(Mutex::new(stream.try_clone().expect("a clone")));
         let shared = Shared(stream, Arc::clone(&writer));
@@ -136,14 +138,15 @@ fn serve(listener: &TcpListener, orders: &mpsc::Receiver<Order>, tell: &mpsc::Se
         std::thread::spawn(move || {
             let mut replies = 0;
             while let Ok(message) = socket.read() {
-                if !message.is_text() {
+                let Message::Text(text) = message else {
                     continue;
-                }
+                };
                 replies += 1;
-                let action = if replies == 1 {
-                    "authenticate"
-                } else {
-                    "subscribe"
+                // Who can send but one message subscribes by that.
+                let subscribes = replies == 2 || text.contains("subscribe");
+                let action = match subscribes {
+                    true => "subscribe",
+                    false => "authenticate",
                 };
                 let reply = format!(
                     r#"{{"type":"success","sequence":{replies},"timestamp":17,"action":"{action}"}}"#
@@ -151,7 +154,7 @@ fn serve(listener: &TcpListener, orders: &mpsc::Receiver<Order>, tell: &mpsc::Se
                 if socket.send(Message::text(reply)).is_err() {
                     return;
                 }
-                if replies == 2 {
+                if subscribes {
                     tell.send(Instant::now()).expect("the run listens");
                 }
             }
