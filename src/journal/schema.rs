@@ -100,6 +100,10 @@ ALTER TABLE records ADD COLUMN user BLOB;
 ALTER TABLE records ADD COLUMN state BLOB;
 ";
 
+/// A page of a new file. Of a stream of events it is one call of the system for each, or two; of a few events
+/// it is what a commit writes at least.
+pub(super) const PAGE_BYTES: i64 = 8192;
+
 const LOCK_ATTEMPTS: u32 = 4;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -194,6 +198,8 @@ pub(super) fn open_or_create(path: &Path, seal: &Seal) -> Result<Connection, Jou
         reason,
     };
     let prepare = || -> rusqlite::Result<_> {
+        // Before the first table; a file that has some keeps its own.
+        connection.pragma_update(None, "page_size", PAGE_BYTES)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;

@@ -5,6 +5,7 @@ use rusqlite::Connection;
 use super::tests::{close, config, entry, open};
 use super::*;
 use crate::event::EventId;
+use crate::journal::schema::PAGE_BYTES;
 
 /// A journal at rest with ten records of which the first two are pruned, and its path.
 async fn journal(folder: &tempfile::TempDir) -> PathBuf {
@@ -110,7 +111,8 @@ async fn a_file_whose_pages_are_damaged_is_told_and_what_is_no_journal_refused()
     let path = journal(&folder).await;
     let mut bytes = std::fs::read(&path).unwrap();
     // The root of the records: the second page holds `meta`, the third `records`.
-    bytes[2 * 4096..3 * 4096].fill(0);
+    let page = usize::try_from(PAGE_BYTES).unwrap();
+    bytes[2 * page..3 * page].fill(0);
     std::fs::write(&path, bytes).unwrap();
     let report = verify(&JournalConfig::at(&path)).unwrap();
     assert!(!report.ok, "{report:?}");

@@ -10,15 +10,16 @@ use rusqlite::Connection;
 use tokio::time::Instant;
 
 use super::Writer;
+use crate::journal::schema::PAGE_BYTES;
 
 /// Pages in the log that are not in the file yet, after which they are moved.
-const CHECKPOINT_PAGES: i64 = 1000;
+const CHECKPOINT_PAGES: i64 = 4 * 1024 * 1024 / PAGE_BYTES;
 
 /// The log is cut back to this when it is written anew.
-const WAL_BYTES: u64 = 32 * 1024 * 1024;
+const WAL_BYTES: i64 = 32 * 1024 * 1024;
 
 /// Pages in the log after which the writer waits for its readers, to begin it anew.
-const RESTART_PAGES: i64 = 8192;
+const RESTART_PAGES: i64 = WAL_BYTES / PAGE_BYTES;
 
 /// It does so at most this often.
 const RESTART_INTERVAL: Duration = Duration::from_secs(1);
@@ -104,6 +105,6 @@ impl Writer {
         let mut name = self.path.as_os_str().to_owned();
         name.push("-wal");
         let bytes = std::fs::metadata(name).map_or(0, |file| file.len());
-        bytes.saturating_sub(2 * WAL_BYTES)
+        bytes.saturating_sub(2 * WAL_BYTES.unsigned_abs())
     }
 }

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use crate::support::bridge::{Bridge, config as bridge_config, eventually, file_sink};
 use crate::support::journals::{append, close, config, open, positions};
 
-const PAGE: usize = 4096;
+const PAGE: usize = 8192;
 
 /// A frame of the log: its header and one page.
 const FRAME: usize = 24 + PAGE;
@@ -187,7 +187,7 @@ async fn each_damaged_page_costs_only_what_was_on_it() {
     assert_eq!(before.len() as u64, RECORDS);
     close(journal).await;
     let pages = bytes.len() / PAGE;
-    assert!(pages > 200, "{pages}");
+    assert!(pages > 100, "{pages}");
     let mut left = BTreeMap::new();
     let picked = (0..40).map(|_| rand::random_range(12..pages));
     for page in (0..12).chain(picked) {
@@ -292,7 +292,7 @@ async fn a_bridge_with_a_damaged_journal_serves_what_is_readable_and_repairs_the
     let records = verify(&JournalConfig::at(&path)).unwrap().records;
     let mut bytes = std::fs::read(&path).unwrap();
     let pages = bytes.len() / PAGE;
-    bytes[(pages - 60) * PAGE..(pages - 10) * PAGE].fill(0);
+    bytes[(pages - 30) * PAGE..(pages - 5) * PAGE].fill(0);
     std::fs::write(&path, bytes).unwrap();
 
     let bridge = Bridge::start(folder.path(), &yaml);
