@@ -152,7 +152,7 @@ fn entry(number: u64, position: u64) -> Entry {
     let state = UserState {
         position,
         digests: [Some([7; 8]); _],
-        recent: vec![record.event_id; 4],
+        recent: [record.event_id; 4].into(),
         ..UserState::default()
     };
     Entry {

@@ -222,7 +222,13 @@ impl Ingest {
         let known = self.users.get(&user)?;
         let token = observation.token.take();
         let source = Source::Feed(connection.to_string());
-        match compare(known.as_ref(), observation, source, received_at, &self.key) {
+        match compare(
+            known.as_deref(),
+            observation,
+            source,
+            received_at,
+            &self.key,
+        ) {
             Compared::News(news) => {
                 let (mut event, state) = *news;
                 event.user_token = self.privacy.token(event.event_id, token);

@@ -7,6 +7,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
 
 use crate::event::Timestamp;
 use crate::event::{Event, EventId, EventType, FEED_NAME, FeedPosition, Origin, SCHEMA_VERSION};
@@ -60,6 +61,9 @@ pub type UserKey = [u8; 16];
 /// A repeat is looked for among this many last events of a user.
 pub const RECENT_MAX: usize = 4;
 
+/// A user's last events; most users have few, and there are many users.
+pub type Recent = SmallVec<[EventId; RECENT_MAX]>;
+
 /// What is known of one user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserState {
@@ -72,7 +76,7 @@ pub struct UserState {
     /// The status, as sent; it is no personal data.
     pub status: Option<String>,
     /// Ids of the last events, newest first.
-    pub recent: Vec<EventId>,
+    pub recent: Recent,
 }
 
 /// The key of all digests in one journal. It never leaves the process.
@@ -108,9 +112,7 @@ impl DigestKey {
             Field::Value(Value::String(text)) => {
                 Some(self.digest(name.as_str(), b"s", text.as_bytes()))
             }
-            Field::Value(value) => {
-                Some(self.digest(name.as_str(), b"j", value.to_string().as_bytes()))
-            }
+            Field::Value(value) => Some(self.digest(name.as_str(), b"j", &json(value))),
         }
     }
 
@@ -122,6 +124,11 @@ impl DigestKey {
         let digest = mac.finalize().into_bytes();
         std::array::from_fn(|index| digest[index])
     }
+}
+
+/// A value as JSON, without spaces. To a formatter it would be written a word at a time.
+fn json(value: &Value) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a value has only string keys")
 }
 
 /// What an observation is, held against what was known.
@@ -266,7 +273,7 @@ fn told(
     }
 }
 
-fn recent(newest: EventId, known: Option<&UserState>) -> Vec<EventId> {
+fn recent(newest: EventId, known: Option<&UserState>) -> Recent {
     let older = known
         .map(|state| state.recent.as_slice())
         .unwrap_or_default();
@@ -307,7 +314,7 @@ fn event_id(
                 match field {
                     Field::Absent | Field::Null => part(b'0', b""),
                     Field::Value(Value::String(text)) => part(b's', text.as_bytes()),
-                    Field::Value(value) => part(b'j', value.to_string().as_bytes()),
+                    Field::Value(value) => part(b'j', &json(value)),
                 }
             }
         }

@@ -121,7 +121,7 @@ fn fill(folder: &Path, users: usize, records: u64) {
                 0
             };
             let record = is_known.then(|| (Arc::new(record(position, &name)), Origin::Feed));
-            let recent = vec![id(number), id(number + 1), id(number + 2), id(number + 3)];
+            let recent = [0, 1, 2, 3].map(|more| id(number + more)).into();
             let state = UserState {
                 position,
                 digests: [Some([7; 8]); 8],

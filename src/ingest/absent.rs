@@ -120,8 +120,8 @@ impl Ingest {
             if listing.seen.contains(&user) {
                 continue;
             }
-            let state = self.users.cached(&user).unwrap_or(state);
-            match is_absent(listing, &state) {
+            let state = self.users.cached(&user).unwrap_or(&state);
+            match is_absent(listing, state) {
                 None | Some(Stand::Newer) => {}
                 Some(Stand::Older) => listing.absent += 1,
                 Some(Stand::Fresh) => {
@@ -166,11 +166,11 @@ impl Ingest {
                 continue;
             }
             // The feed may have told of it meanwhile.
-            let state = self.users.cached(&user).unwrap_or(state);
-            match is_absent(listing, &state) {
+            let state = self.users.cached(&user).unwrap_or(&state);
+            match is_absent(listing, state) {
                 None | Some(Stand::Newer | Stand::Fresh) => {}
                 Some(Stand::Older) => {
-                    let (event, state) = removal(&state, &key, (self.clock)());
+                    let (event, state) = removal(state, &key, (self.clock)());
                     self.difference(event, key, user, state, false).await?;
                 }
             }

@@ -243,7 +243,7 @@ impl Ingest {
             return Ok(());
         }
         let now = (self.clock)();
-        match compare(known.as_ref(), observation, Source::List, now, &self.key) {
+        match compare(known.as_deref(), observation, Source::List, now, &self.key) {
             Compared::Unchanged | Compared::Repeat => Ok(()),
             Compared::News(_) if stand == Stand::Fresh => {
                 listing.doubt(position);

@@ -65,23 +65,22 @@ pub(super) fn complete_to(connection: &Connection) -> rusqlite::Result<Option<u6
     Ok(position.map(|position| u64::try_from(position).unwrap_or_default()))
 }
 
-/// Writes a row of the table.
-pub(super) fn put(
+/// Writes rows of the table: a user, its key, and its state.
+pub(super) fn put<'a>(
     connection: &Connection,
     seal: &Seal,
-    user: &UserKey,
-    key: &str,
-    state: &[u8],
+    rows: impl IntoIterator<Item = (&'a UserKey, &'a str, &'a [u8])>,
 ) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO users VALUES (?1, ?2, ?3)";
-    connection
-        .prepare_cached(sql)?
-        .execute((
+    let mut insert = connection.prepare_cached(sql)?;
+    for (user, key, state) in rows {
+        insert.execute((
             user,
             seal.seal_text(Place::UserKey(user), key)?,
             seal.seal(Place::UserState(user), state)?,
-        ))
-        .map(drop)
+        ))?;
+    }
+    Ok(())
 }
 
 /// Gives the table what only the records have; the number of states.
@@ -95,13 +94,8 @@ pub(super) fn catch_up(connection: &Connection, seal: &Seal) -> rusqlite::Result
         connection.execute_batch("BEGIN IMMEDIATE")?;
         for late in newest.values() {
             if late.is_newer(in_table(connection, seal, &late.user)?.as_ref()) {
-                put(
-                    connection,
-                    seal,
-                    &late.user,
-                    &late.key,
-                    &codec::encode(&late.state),
-                )?;
+                let state = codec::encode(&late.state);
+                put(connection, seal, [(&late.user, &*late.key, &*state)])?;
                 written += 1;
             }
         }

@@ -42,7 +42,7 @@ pub(super) fn entry(journal: &mut Journal, user: u8, body: &str) -> Entry {
         key: format!("client_{user}"),
         state: UserState {
             position,
-            recent: vec![EventId([user; 16]); RECENT_MAX],
+            recent: [EventId([user; 16]); RECENT_MAX].into(),
             ..UserState::default()
         },
         room: None,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::{CROWDED, Work, Writer};
 use crate::journal::states::{self, BEHIND_RECORDS, BEHIND_STATES};
+use crate::journal::users::{ByDigest, ByUser};
 use crate::journal::{Blocked, Entry, codec};
 use crate::state::UserKey;
 
@@ -17,7 +18,7 @@ const AT_ONCE: usize = 256;
 /// The states that the table lacks.
 #[derive(Default)]
 pub(super) struct Behind {
-    states: HashMap<UserKey, Left>,
+    states: ByUser<Left>,
     /// In the order of their first records; one that was written since has none in `states`.
     order: VecDeque<(u64, UserKey)>,
     /// The position of the last record.
@@ -146,7 +147,7 @@ impl Writer {
             due.insert(user, (&left.key, left.state.clone()));
         }
         let (mut last, mut first) = (self.behind.last, None);
-        let newest: HashMap<&UserKey, &Entry> =
+        let newest: HashMap<&UserKey, &Entry, ByDigest> =
             entries.iter().map(|entry| (&entry.user, entry)).collect();
         for (user, entry) in newest {
             let state = codec::encode(&entry.state);
@@ -163,9 +164,10 @@ impl Writer {
             last = record.position;
             first.get_or_insert(record.position);
         }
-        for (user, (key, state)) in &due {
-            states::put(&self.connection, &self.seal, user, key, state)?;
-        }
+        let rows = due
+            .iter()
+            .map(|(user, (key, state))| (*user, *key, &**state));
+        states::put(&self.connection, &self.seal, rows)?;
         let still = self
             .behind
             .oldest()

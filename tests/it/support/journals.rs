@@ -53,7 +53,7 @@ pub(crate) fn entry(journal: &mut Journal, size: usize) -> Entry {
         key: format!("client_{user}"),
         state: UserState {
             position,
-            recent: vec![event_id],
+            recent: vec![event_id].into(),
             ..UserState::default()
         },
         room: None,
