@@ -154,6 +154,14 @@ impl Candidate {
     }
 }
 
+/// A run that failed leaves nothing behind.
+impl Drop for Candidate {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
 pub(crate) fn cpu_of(pid: u32) -> f64 {
     seconds(&std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default())
 }

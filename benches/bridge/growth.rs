@@ -225,8 +225,10 @@ fn caught_up(options: &Options, held: bool) -> [f64; 4] {
     };
     let all = Arc::new(Frames::new(0, options.backlog, options.users));
     let last = Arc::new(Frames::new(options.backlog, 1, options.users));
-    let mut live = consumer::kafka(&options.kafka, &topic, 0, options.backlog);
-    if held {
+    let follow = |from: usize, count: usize| consumer::kafka(&options.kafka, &topic, from, count);
+    // Not before there is something to come: nobody follows for longer than a standstill.
+    let live = if held {
+        let live = follow(0, options.backlog);
         // Delivered, but for the cursor: that is set back, as a killed process would have left it.
         let (_vendor, bridge) = hear(&all, &options.kafka, options.backlog);
         live.end();
@@ -234,11 +236,12 @@ fn caught_up(options: &Options, held: bool) -> [f64; 4] {
         set_back(&folder);
         let (_vendor, bridge) = hear(&last, NOWHERE, options.backlog + 1);
         bridge.end();
-        live = consumer::kafka(&options.kafka, &topic, options.backlog, 1);
+        follow(options.backlog, 1)
     } else {
         let (_vendor, bridge) = hear(&all, NOWHERE, options.backlog);
         bridge.end();
-    }
+        follow(0, options.backlog)
+    };
     let vendor = Vendor::start();
     let address = vendor.address.to_string();
     let bridge = Candidate::bridge(&options.bridge, &folder, &address, &to(&options.kafka));
