@@ -299,6 +299,14 @@ pub struct Found {
     pub cursors: Vec<(u64, bool)>,
 }
 
+/// Reads the keys that the configuration names, and opens nothing.
+///
+/// # Errors
+/// [`JournalError::KeyFile`].
+pub fn try_keys(config: &JournalConfig) -> Result<(), JournalError> {
+    seal::Keys::load(config).map(drop)
+}
+
 impl Journal {
     /// Opens or creates the file, and starts the writer thread.
     ///

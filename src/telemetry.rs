@@ -119,6 +119,14 @@ where
 
 /// The levels of a text such as `info,onboarding_bridge::feed=debug`, none of them beyond its cap.
 fn filter(levels: &str) -> Result<Targets, String> {
+    // A lone word that is no level would be taken for a target, and nothing else be heard any more.
+    let lone = |word: &&str| !word.is_empty() && !word.contains(['=', ':']);
+    let mut words = levels.split(',').map(str::trim).filter(lone);
+    if let Some(word) = words.find(|word| word.parse::<LevelFilter>().is_err()) {
+        return Err(format!(
+            "`{word}` is none of off, error, warn, info, debug and trace"
+        ));
+    }
     let asked: Targets = levels.parse().map_err(|error| format!("{error}"))?;
     let usual = asked.default_level();
     let mut filter = Targets::new();
@@ -187,6 +195,13 @@ mod tests {
         assert!(!filter.would_enable("onboarding_bridge::journal", &Level::DEBUG));
         assert!(filter.would_enable("onboarding_bridge::journal", &Level::INFO));
         assert!(super::filter("bridge=loud").is_err());
+        for no_level in ["warning", "err", "info,librdkafka", "onboarding_bridge"] {
+            let error = super::filter(no_level).unwrap_err();
+            assert!(error.contains("none of off, error"), "{no_level}: {error}");
+        }
+        for levels in ["off", "INFO", " warn , tungstenite=error", "0"] {
+            assert!(super::filter(levels).is_ok(), "{levels}");
+        }
         assert!(super::filter(USUAL).is_ok());
     }
     #[test]

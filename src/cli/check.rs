@@ -56,6 +56,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failed> {
     });
     findings.push(machine::certificates(&config, Timestamp::now()));
     findings.push(machine::journal(&config.journal.path));
+    findings.extend(machine::keys(&config.journal));
     findings.push(machine::disk(&config.journal));
     findings.push(machine::names(&config).await);
     let metrics = Metrics::new(&[]);

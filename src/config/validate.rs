@@ -279,6 +279,12 @@ fn check_kafka(index: usize, kafka: &KafkaConfig, wrong: &mut Vec<String>) {
                  program has not; use SCRAM-SHA-512, PLAIN within TLS, or a client certificate"
             ));
         }
+        if mechanism.is_some_and(|name| name.eq_ignore_ascii_case("GSSAPI")) {
+            wrong.push(format!(
+                "`sinks[{index}].options.{option}`: GSSAPI (Kerberos) is not built in; use SCRAM-SHA-512, PLAIN \
+                 within TLS, or a client certificate"
+            ));
+        }
     }
     let protocol = kafka
         .options
@@ -411,6 +417,10 @@ mod tests {
             (
                 ", options: {sasl.mechanism: OAUTHBEARER}",
                 Some("use SCRAM-SHA-512"),
+            ),
+            (
+                ", options: {sasl.mechanisms: gssapi}",
+                Some("is not built in; use SCRAM-SHA-512"),
             ),
             (", options: {sasl.mechanism: SCRAM-SHA-512}", None),
         ] {

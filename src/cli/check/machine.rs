@@ -10,6 +10,7 @@ use super::finding::Finding;
 use crate::certificates::{self, CertificateError, CertificateFile};
 use crate::config::{Config, JournalConfig, Size};
 use crate::event::Timestamp;
+use crate::journal;
 use crate::process;
 
 /// A certificate that ends earlier is warned of.
@@ -95,6 +96,17 @@ pub(super) fn journal(path: &Path) -> Finding {
             Finding::bad("journal", detail, 74)
         }
     }
+}
+
+/// Whether the journal's keys can be read, where there are to be any; not whether they open it.
+pub(super) fn keys(config: &JournalConfig) -> Option<Finding> {
+    if config.encryption_key_file.is_none() && config.old_encryption_key_files.is_empty() {
+        return None;
+    }
+    Some(match journal::try_keys(config) {
+        Ok(()) => Finding::good("keys", "the journal's keys can be read"),
+        Err(error) => Finding::bad("keys", error.to_string(), 64),
+    })
 }
 
 /// Whether the disk has the room that the journal may take.
@@ -230,6 +242,22 @@ mod tests {
             &config,
             Timestamp((ENDS_MS - days_before * DAY_MS) * 1_000_000),
         )
+    }
+
+    #[test]
+    fn a_key_of_the_journal_that_cannot_be_used_is_found_and_none_is_no_finding() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = JournalConfig::at(folder.path().join("journal.db"));
+        assert!(keys(&config).is_none());
+        let file = folder.path().join("key");
+        config.old_encryption_key_files = vec![file.clone()];
+        assert!(!keys(&config).unwrap().ok);
+        std::fs::write(&file, "short").unwrap();
+        assert!(!keys(&config).unwrap().ok);
+        std::fs::write(&file, "k".repeat(44)).unwrap();
+        assert!(keys(&config).unwrap().ok);
+        config.encryption_key_file = Some(folder.path().join("away"));
+        assert!(!keys(&config).unwrap().ok);
     }
 
     #[test]
