@@ -273,18 +273,16 @@ fn check_kafka(index: usize, kafka: &KafkaConfig, wrong: &mut Vec<String>) {
     }
     for option in ["sasl.mechanism", "sasl.mechanisms"] {
         let mechanism = kafka.options.get(option).and_then(|value| value.as_str());
-        if mechanism.is_some_and(|name| name.eq_ignore_ascii_case("OAUTHBEARER")) {
-            wrong.push(format!(
-                "`sinks[{index}].options.{option}`: OAUTHBEARER needs a client that fetches tokens, which this \
-                 program has not; use SCRAM-SHA-512, PLAIN within TLS, or a client certificate"
-            ));
-        }
-        if mechanism.is_some_and(|name| name.eq_ignore_ascii_case("GSSAPI")) {
-            wrong.push(format!(
-                "`sinks[{index}].options.{option}`: GSSAPI (Kerberos) is not built in; use SCRAM-SHA-512, PLAIN \
-                 within TLS, or a client certificate"
-            ));
-        }
+        let why = match mechanism.map(str::to_ascii_uppercase).as_deref() {
+            Some("OAUTHBEARER") => {
+                "OAUTHBEARER needs a client that fetches tokens, which this program has not"
+            }
+            Some("GSSAPI") => "GSSAPI (Kerberos) is not built in",
+            _ => continue,
+        };
+        wrong.push(format!(
+            "`sinks[{index}].options.{option}`: {why}; use SCRAM-SHA-512, PLAIN within TLS, or a client certificate"
+        ));
     }
     let protocol = kafka
         .options
