@@ -88,7 +88,7 @@ def alert_tests(known):
                     yield f"tests/{path.name}: {case['name']}: {wrong}"
             firing = [
                 set(re.findall(r'alertname="(\w+)"', str(look["exp_samples"])))
-                for look in case["promql_expr_test"]
+                for look in case.get("promql_expr_test", [])
             ]
             fired |= set().union(*firing)
             silent |= {name for names in firing for name in names if any(name not in other for other in firing)}

@@ -22,6 +22,9 @@ pub enum Role {
     Own,
 }
 
+/// The expiry of a file that is of no use at all: long ago, and not the 0 of no file.
+const UNREADABLE: u64 = 1;
+
 /// A file of certificates in PEM form.
 #[derive(Clone, Debug)]
 pub struct CertificateFile {
@@ -71,9 +74,11 @@ pub fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
     Some(validity.not_after.to_unix_duration().as_secs())
 }
 
-/// The first expiry of all these files, in Unix seconds; `None` if none of them can be read.
+/// The first expiry of all these files, in Unix seconds; [`UNREADABLE`] where one cannot be read, so that
+/// an alert of an old certificate does not end because its successor is a broken file. `None` without files.
 pub fn first_expiry(files: &[CertificateFile]) -> Option<u64> {
-    files.iter().filter_map(|file| file.expiry().ok()).min()
+    let ends = files.iter().map(|file| file.expiry().unwrap_or(UNREADABLE));
+    ends.min()
 }
 
 /// The files for the way to the vendor: feed and list.
@@ -100,8 +105,8 @@ pub fn of_sink(config: &SinkConfig) -> Vec<CertificateFile> {
             ];
             let given = options.into_iter().filter_map(|(option, role)| {
                 let path = kafka.options.get(option)?.as_str()?;
-                // A folder of authorities is for OpenSSL to search.
-                (!Path::new(path).is_dir())
+                // A folder of authorities is for OpenSSL to search, and `probe` for librdkafka.
+                (path != "probe" && !Path::new(path).is_dir())
                     .then(|| (format!("options.{option}"), path.into(), role))
             });
             given.collect()
@@ -163,7 +168,15 @@ mod tests {
             absent.expiry(),
             Err(CertificateError::Unreadable(_))
         ));
-        assert_eq!(first_expiry(&[absent]), None);
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/certificates");
+        let good = named((
+            "ca_file".to_owned(),
+            folder.join("one.pem"),
+            Role::Authorities,
+        ));
+        assert_eq!(first_expiry(std::slice::from_ref(&good)), Some(ONE_ENDS));
+        assert_eq!(first_expiry(&[good, absent]), Some(UNREADABLE));
+        assert_eq!(first_expiry(&[]), None);
     }
 
     #[test]

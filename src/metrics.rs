@@ -300,7 +300,7 @@ fn feed(make: &Maker) -> FeedMetrics {
         ),
         certificate_expiry: make.float(
             "feed_certificate_expiry_timestamp_seconds",
-            "Unix time at which the first of feed.ca_file and reconcile.ca_file is of no use any more; 0 where there is none",
+            "Unix time at which the first of feed.ca_file and reconcile.ca_file is of no use any more; 1 where one cannot be read, 0 where there is none",
         ),
         unhealed: make.gauge(
             "feed_blind_windows_unhealed",

@@ -163,7 +163,7 @@ pub(super) fn register(make: &Maker, names: &[&str]) -> Vec<SinkMetrics> {
     );
     let certificate_expiry = of.floats(
         "sink_certificate_expiry_timestamp_seconds",
-        "Unix time at which the first of the sink's certificate files is of no use any more; 0 where there is none",
+        "Unix time at which the first of the sink's certificate files is of no use any more; 1 where one cannot be read, 0 where there is none",
     );
     let at_least_once = of.gauges(
         "sink_at_least_once",
