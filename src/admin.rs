@@ -3,7 +3,7 @@
 //! The only file that names the HTTP server of the bridge. It shows no personal data and changes
 //! nothing but how much is logged, and that only for who is on this machine.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 
 use axum::Router;
@@ -365,8 +365,10 @@ async fn change_log_level(
     }
 }
 
+/// Not all of 127.0.0.0/8: a mesh's sidecar hands on what comes from elsewhere as from 127.0.0.6.
 fn is_of_this_machine(peer: SocketAddr) -> bool {
-    peer.ip().to_canonical().is_loopback()
+    let peer = peer.ip().to_canonical();
+    peer == Ipv4Addr::LOCALHOST || peer == Ipv6Addr::LOCALHOST
 }
 
 /// Runs what reads the journal aside, so that the line never waits for it.
@@ -422,6 +424,7 @@ mod tests {
             ("127.0.0.1:4000", true),
             ("[::1]:4000", true),
             ("[::ffff:127.0.0.1]:4000", true),
+            ("127.0.0.6:4000", false),
             ("192.0.2.7:4000", false),
             ("[2001:db8::1]:4000", false),
             ("[::ffff:192.0.2.7]:4000", false),

@@ -309,7 +309,8 @@ pub enum KeyPolicy {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminConfig {
-    /// Address and port of `/metrics`, `/livez`, `/readyz` and `/status`.
+    /// Address and port of `/metrics`, `/livez`, `/readyz`, `/status`, `/log-level` (changed only from the
+    /// machine itself) and a page for people at `/`.
     pub listen: std::net::SocketAddr,
 }
 

@@ -30,6 +30,9 @@ What the schema cannot say: values that are wrong together. Each message names t
 {{- if gt (len .feed.fullname) 52 -}}
 {{- fail (printf "%s is too long a name for a StatefulSet, which may have 52 characters: shorten feeds.%s, or set fullnameOverride" .feed.fullname .feed.name) -}}
 {{- end -}}
+{{- if regexMatch "^[0-9]" .feed.fullname -}}
+{{- fail (printf "%s is no name for a Service, which begins with a letter: set fullnameOverride" .feed.fullname) -}}
+{{- end -}}
 {{- include "onboarding-bridge.checkSecrets" . -}}
 {{- include "onboarding-bridge.checkPaths" (dict "feed" .feed "at" (printf "%sconfig" $at) "value" $config) -}}
 {{- range $index, $sink := $config.sinks -}}

@@ -34,12 +34,16 @@ image: {{ include "onboarding-bridge.image" .root }}
 imagePullPolicy: {{ .feed.values.image.pullPolicy }}
 securityContext:
   {{- toYaml .feed.values.securityContext | nindent 2 }}
+{{- if or .feed.values.logLevel .feed.values.extraEnv }}
 env:
+  {{- with .feed.values.logLevel }}
   - name: RUST_LOG
-    value: {{ .feed.values.logLevel | quote }}
+    value: {{ . | quote }}
+  {{- end }}
   {{- with .feed.values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end }}
 {{- with .feed.values.extraEnvFrom }}
 envFrom:
   {{- toYaml . | nindent 2 }}
