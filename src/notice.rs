@@ -20,6 +20,9 @@ pub enum Channel {
 }
 
 impl Channel {
+    /// Every channel.
+    pub const ALL: [Self; 2] = [Self::Control, Self::Dead];
+
     /// Its name in the journal, and at the end of a topic or file.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -30,7 +33,7 @@ impl Channel {
 
     /// The inverse of [`as_str`](Self::as_str).
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Control, Self::Dead]
+        Self::ALL
             .into_iter()
             .find(|channel| channel.as_str() == text)
     }

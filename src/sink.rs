@@ -20,7 +20,7 @@ use futures_util::stream::BoxStream;
 
 use crate::config::SinkConfig;
 use crate::event::{EventId, Record, Timestamp};
-use crate::notice::Notice;
+use crate::notice::{Channel, Notice};
 
 /// One destination. The calls come one at a time, in this order: `open`, then any number of `held`
 /// and `publish`, and again `open` after any error but [`ErrorClass::Record`]; `close` last.
@@ -186,5 +186,18 @@ pub async fn notify(config: &SinkConfig, notices: &[Notice]) -> Result<(), SinkE
         SinkConfig::Kafka(kafka) => kafka::notify::notify(kafka, notices).await,
         SinkConfig::Nats(nats) => nats::notify::notify(nats, notices).await,
         SinkConfig::File(file) => file::notify::notify(file, notices).await,
+    }
+}
+
+/// Whether the notices of a channel have a place beside the sink's own that takes them. It publishes
+/// nothing, and asks nobody where the sink makes the place itself.
+///
+/// # Errors
+/// [`ErrorClass::Configuration`] when there is no such place.
+pub async fn look_beside(config: &SinkConfig, channel: Channel) -> Result<(), SinkError> {
+    match config {
+        SinkConfig::Kafka(kafka) => kafka::notify::look(kafka, channel).await,
+        SinkConfig::Nats(nats) => nats::notify::look(nats, channel).await,
+        SinkConfig::File(_) => Ok(()),
     }
 }

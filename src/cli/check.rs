@@ -20,6 +20,7 @@ use crate::feed::budget::{Budget, Ledger};
 use crate::feed::{self, CONNECT_COST, Feed, LostReason};
 use crate::metrics::Metrics;
 use crate::normalise;
+use crate::notice::Channel;
 use crate::privacy;
 use crate::reconcile;
 use crate::shutdown;
@@ -199,7 +200,7 @@ async fn destination(config: &SinkConfig) -> Finding {
             if !matches!(closed, Ok(Ok(()))) {
                 finding.warnings.push("it did not close".to_owned());
             }
-            finding
+            finding.warned(side_channels(config).await)
         }
         Ok(Err(error)) if error.class == ErrorClass::Configuration => {
             Finding::bad(name, error.message, 64)
@@ -207,4 +208,24 @@ async fn destination(config: &SinkConfig) -> Finding {
         Ok(Err(error)) => Finding::bad(name, error.message, 69),
         Err(_) => Finding::bad(name, "no answer in time", 69),
     }
+}
+
+/// A sentence for each side channel that the bridge would find missing; no event waits for one.
+async fn side_channels(config: &SinkConfig) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for channel in Channel::ALL.into_iter().filter(|of| config.takes(*of)) {
+        let why = match timeout(CHECK_TIMEOUT, sink::look_beside(config, channel)).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error.message,
+            Err(_) => "no answer in time".to_owned(),
+        };
+        let (what, option) = match channel {
+            Channel::Control => ("control records", "control"),
+            Channel::Dead => ("copies of dead letters", "dead_letters"),
+        };
+        warnings.push(format!(
+            "{what} have no place there: {why}; if nobody wants them, set `{option}: false`"
+        ));
+    }
+    warnings
 }

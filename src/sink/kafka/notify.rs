@@ -13,7 +13,7 @@ use super::super::{ErrorClass, SinkError};
 use super::client::{Aside, Context, blocking};
 use super::{errors, message, options, topic};
 use crate::config::KafkaConfig;
-use crate::notice::Notice;
+use crate::notice::{Channel, Notice};
 
 /// librdkafka gives a notice up after this time; it is tried again later.
 const EXPIRY_MS: &str = "10000";
@@ -21,28 +21,47 @@ const EXPIRY_MS: &str = "10000";
 /// How often the wait looks by itself.
 const TICK: Duration = Duration::from_millis(250);
 
+/// Whether there is a topic for this channel.
+pub(crate) async fn look(config: &KafkaConfig, channel: Channel) -> Result<(), SinkError> {
+    let config = beside(config, channel);
+    connect(&config, Context::default()).await.map(drop)
+}
+
+fn beside(config: &KafkaConfig, channel: Channel) -> KafkaConfig {
+    let mut config = config.clone();
+    config.topic = format!("{}.{}", config.topic, channel.as_str());
+    // Under the id of the events' producer it would shut that one out.
+    config.exactly_once = false;
+    config
+}
+
+/// A producer that has found its topic.
+async fn connect(
+    config: &KafkaConfig,
+    context: Context,
+) -> Result<Aside<ThreadedProducer<Context>>, SinkError> {
+    let config = config.clone();
+    blocking(move || {
+        let mut options = options::producer(&config, options::BATCH_BYTES)?;
+        options.set("message.timeout.ms", EXPIRY_MS);
+        let producer: ThreadedProducer<Context> = options
+            .create_with_context(context)
+            .map_err(|error| errors::of_client("producer", &error))?;
+        let producer = Aside::new(producer);
+        topic::find(producer.client(), &config)?;
+        Ok(producer)
+    })
+    .await
+}
+
 /// Publishes notices of one channel in order; resolves when each is acknowledged.
 pub(crate) async fn notify(config: &KafkaConfig, notices: &[Notice]) -> Result<(), SinkError> {
     let Some(channel) = notices.first().map(|notice| notice.channel) else {
         return Ok(());
     };
-    let mut config = config.clone();
-    config.topic = format!("{}.{}", config.topic, channel.as_str());
-    // Under the id of the events' producer it would shut that one out.
-    config.exactly_once = false;
-    let (context, found) = (Context::default(), config.clone());
-    let of_producer = context.clone();
-    let producer = blocking(move || {
-        let mut options = options::producer(&found, options::BATCH_BYTES)?;
-        options.set("message.timeout.ms", EXPIRY_MS);
-        let producer: ThreadedProducer<Context> = options
-            .create_with_context(of_producer)
-            .map_err(|error| errors::of_client("producer", &error))?;
-        let producer = Aside::new(producer);
-        topic::find(producer.client(), &found)?;
-        Ok(producer)
-    })
-    .await?;
+    let config = beside(config, channel);
+    let context = Context::default();
+    let producer = connect(&config, context.clone()).await?;
     context.begin(notices.len(), false);
     for (index, notice) in notices.iter().enumerate() {
         let message = BaseRecord::with_opaque_to(&config.topic, index)

@@ -13,16 +13,23 @@ use super::super::{ErrorClass, SinkError};
 use super::connect::{self, Connection};
 use super::{errors, headers};
 use crate::config::NatsConfig;
-use crate::notice::{Channel, Notice};
+use crate::notice::{Channel, FEED_BLIND, Notice};
 
 /// The longest look for a stream that takes a subject.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Whether a stream takes this channel's subject; where that may not be asked, nothing is known, and
+/// nothing is said.
+pub(crate) async fn look(config: &NatsConfig, channel: Channel) -> Result<(), SinkError> {
+    let connection = connect::connect(config).await?;
+    is_taken(&connection, &subject(config, channel, FEED_BLIND)).await
+}
 
 /// Publishes notices in order; resolves when each is acknowledged.
 pub(crate) async fn notify(config: &NatsConfig, notices: &[Notice]) -> Result<(), SinkError> {
     let connection = connect::connect(config).await?;
     for notice in notices {
-        let subject = subject(config, notice);
+        let subject = subject(config, notice.channel, &notice.kind);
         tokio::select! {
             published = publish(&connection, &subject, notice) => published?,
             // The server refuses a right by an event and never by an answer.
@@ -34,10 +41,10 @@ pub(crate) async fn notify(config: &NatsConfig, notices: &[Notice]) -> Result<()
     Ok(())
 }
 
-fn subject(config: &NatsConfig, notice: &Notice) -> String {
+fn subject(config: &NatsConfig, channel: Channel, kind: &str) -> String {
     let prefix = &config.subject_prefix;
-    match notice.channel {
-        Channel::Control => format!("{prefix}_control.{}", notice.kind),
+    match channel {
+        Channel::Control => format!("{prefix}_control.{kind}"),
         Channel::Dead => format!("{prefix}_dead"),
     }
 }
@@ -60,13 +67,18 @@ async fn publish(connection: &Connection, subject: &str, notice: &Notice) -> Res
     };
     if error.kind() == PublishErrorKind::StreamNotFound {
         // Nobody answered: an election passes, a subject that no stream takes does not.
-        let taken = timeout(LOOK_TIMEOUT, connection.context.stream_by_subject(subject)).await;
-        if let Ok(Err(none)) = taken
-            && none.kind() == GetStreamByNameErrorKind::NotFound
-        {
-            let message = format!("no stream takes `{subject}`; add it to the subjects of one");
-            return Err(SinkError::new(ErrorClass::Configuration, message));
-        }
+        is_taken(connection, subject).await?;
     }
     Err(errors::of_publish(&error, subject))
+}
+
+async fn is_taken(connection: &Connection, subject: &str) -> Result<(), SinkError> {
+    let taken = timeout(LOOK_TIMEOUT, connection.context.stream_by_subject(subject)).await;
+    if let Ok(Err(none)) = taken
+        && none.kind() == GetStreamByNameErrorKind::NotFound
+    {
+        let message = format!("no stream takes `{subject}`; add it to the subjects of one");
+        return Err(SinkError::new(ErrorClass::Configuration, message));
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use async_nats::jetstream::{self, stream};
 use onboarding_bridge::config::SinkConfig;
 use onboarding_bridge::simulator::{EXAMPLE_KEY, Options, Simulator};
 use onboarding_bridge::sink;
@@ -113,6 +114,57 @@ async fn check_of_a_whole_line_says_ready_to_people_and_to_machines() {
         let failed = checks.iter().find(|check| check["ok"] == false);
         assert_eq!(failed.unwrap()["check"], name, "{output}");
     }
+    simulator.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_warns_of_side_channels_that_are_missing_and_only_then() {
+    let simulator = Simulator::start(Options::for_tests()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (topic, stream, prefix) = (unique("beside"), unique("BESIDE"), unique("beside"));
+    let server = async_nats::connect(beds::nats()).await.unwrap();
+    let server = jetstream::new(server);
+    let make_stream = async |name: &str, subjects: &[String]| {
+        let config = stream::Config {
+            name: name.to_owned(),
+            subjects: subjects.to_vec(),
+            ..stream::Config::default()
+        };
+        server.create_stream(config).await.unwrap();
+    };
+    ensure_topic(beds::kafka(), &topic, 1).await.unwrap();
+    make_stream(&stream, &[format!("{prefix}.>")]).await;
+    let sinks = [
+        kafka_sink("kafka", beds::kafka(), &topic).replace("}", ", dead_letters: true}"),
+        nats_sink("nats", beds::nats(), &stream, &prefix).replace("}", ", dead_letters: true}"),
+    ];
+    let path = folder.path().join("bridge.yaml");
+    std::fs::write(
+        &path,
+        config(&simulator, folder.path(), "", &sinks.join("\n")),
+    )
+    .unwrap();
+    let said = || {
+        let (code, output, said) = command(&["check", "--config", path.to_str().unwrap()]);
+        assert_eq!(code, Some(0), "{output}{said}");
+        output
+    };
+    let topics = ["control", "dead"].map(|channel| format!("{topic}.{channel}"));
+    let subjects = [
+        format!("{prefix}_control.feed.blind"),
+        format!("{prefix}_dead"),
+    ];
+    let output = said();
+    assert_eq!(output.matches("have no place there").count(), 4, "{output}");
+    for name in topics.iter().chain(&subjects) {
+        assert!(output.contains(name), "{name}: {output}");
+    }
+    for name in &topics {
+        ensure_topic(beds::kafka(), name, 1).await.unwrap();
+    }
+    make_stream(&unique("ASIDE"), &subjects).await;
+    let output = said();
+    assert!(!output.contains("have no place there"), "{output}");
     simulator.shutdown().await;
 }
 
