@@ -201,6 +201,9 @@ pub fn main() -> ExitCode {
         tracing::warn!(%error, "core files cannot be switched off: after a crash one may hold personal data");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        // The journal and librdkafka have threads of their own, and whatever waits for a disk or computes for
+        // long is handed to others. Two that hand each event to one another wake each other for it.
+        .worker_threads(1)
         .enable_all()
         .build();
     let runtime = match runtime {

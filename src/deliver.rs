@@ -102,6 +102,8 @@ pub struct Deliver {
     settled: bool,
     /// Ids that the destination said it holds.
     held: HashSet<EventId>,
+    /// Records of the last batch.
+    taken: usize,
     /// Positions beyond the cursor that this process has settled: acknowledged, or dead letters.
     done: BTreeSet<u64>,
     side: side::Side,
@@ -183,6 +185,7 @@ impl Deliver {
             cursor: start.cursor,
             settled: start.clean,
             held: HashSet::new(),
+            taken: 0,
             done: BTreeSet::new(),
             side: side::Side::new(journal),
             herald: None,

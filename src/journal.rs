@@ -438,6 +438,8 @@ mod sealed_tests;
 #[cfg(test)]
 mod side_tests;
 #[cfg(test)]
+mod rounds_tests;
+#[cfg(test)]
 mod states_tests;
 #[cfg(test)]
 mod verify_tests;

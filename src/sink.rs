@@ -14,6 +14,7 @@ pub use table::ErrorRow;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -53,6 +54,12 @@ pub trait Sink: Send {
     /// Whether, from now on, a repeat that the destination only remembers counts as missing: so it is
     /// while an operator has asked for what was lost there. Said after `open`.
     fn must_hold(&mut self, _must: bool) {}
+
+    /// How long it pays to wait for more, where events come a few at a time but faster than they are
+    /// acknowledged: each call of `publish` costs the same, whatever it brings.
+    fn gather(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Flushes and closes, once, last.
     fn close(&mut self) -> BoxFuture<'_, Result<(), SinkError>>;

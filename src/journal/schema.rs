@@ -104,6 +104,15 @@ ALTER TABLE records ADD COLUMN state BLOB;
 /// it is what a commit writes at least.
 pub(super) const PAGE_BYTES: i64 = 8192;
 
+/// Until when the feed was heard, by the last commit that noted it.
+const LAST_WRITTEN: &str = "last_written";
+
+/// The last record that there was then; absent in a file that only an earlier program wrote.
+const LAST_WRITTEN_RECORD: &str = "last_written_record";
+
+/// Records that are looked at for a message that no commit has noted: those of a moment.
+const UNNOTED_RECORDS: i64 = 10_000;
+
 const LOCK_ATTEMPTS: u32 = 4;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -301,7 +310,7 @@ pub(super) fn found(
             }
             cursors.push((position, clean));
         }
-        let last_written = meta(connection, "last_written")?.map(Timestamp);
+        let last_written = heard_until(connection)?;
         let first_list_done = meta(connection, "first_list_done")?.is_some();
         // Written at once, so that a disk that cannot be written shows itself before the feed opens.
         set_meta(connection, "opened", now.0)?;
@@ -340,6 +349,33 @@ pub(super) fn set_meta(connection: &Connection, name: &str, value: i64) -> rusql
         .prepare_cached(sql)?
         .execute((name, value))
         .map(drop)
+}
+
+/// Notes until when the feed was heard, and the last record that was written then.
+pub(super) fn set_heard(
+    connection: &Connection,
+    heard: Timestamp,
+    last: u64,
+) -> rusqlite::Result<()> {
+    set_meta(connection, LAST_WRITTEN, heard.0)?;
+    let last = i64::try_from(last).unwrap_or(i64::MAX);
+    set_meta(connection, LAST_WRITTEN_RECORD, last)
+}
+
+/// Until when the feed was heard: not every commit notes it, so what the feed told of after the note
+/// counts. By position and not by time, since the clock may have been set back.
+pub(super) fn heard_until(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    let noted = meta(connection, LAST_WRITTEN)?;
+    let last = match (noted, meta(connection, LAST_WRITTEN_RECORD)?) {
+        // An earlier program noted it in every commit.
+        (Some(noted), None) => return Ok(Some(Timestamp(noted))),
+        (_, last) => last.unwrap_or_default(),
+    };
+    // What the list tells of has no time of its own.
+    let sql = "SELECT received_at FROM records WHERE occurred_at IS NOT NULL AND position > ?1
+        AND position > (SELECT max(position) FROM records) - ?2 ORDER BY position DESC LIMIT 1";
+    let later = connection.query_row(sql, [last, UNNOTED_RECORDS], |row| row.get(0));
+    Ok(later.optional()?.or(noted).map(Timestamp))
 }
 
 /// The position of the last record ever written, also when it is no longer there.

@@ -1,7 +1,7 @@
 //! The states of users that stand in their records, because the table of users does not have them yet.
 //!
-//! A crowded commit writes each state beside its record and leaves the table for later: scattered rows cost
-//! more than the records themselves. `meta.states` is the position up to which the table has every state; what
+//! A commit writes each state beside its record and leaves the table for later: scattered rows cost more
+//! than the records themselves. `meta.states` is the position up to which the table has every state; what
 //! a killed process left behind it is caught up at the start. Nothing here is ever ahead of the records.
 
 use std::collections::{BTreeMap, HashMap};

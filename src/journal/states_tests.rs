@@ -15,8 +15,7 @@ use crate::event::EventId;
 /// So long is a writer still after each commit here: long enough to look at what it left.
 const STILL: Duration = Duration::from_millis(400);
 
-/// A journal whose last commit has left the states of these many users, but for the first, beside their
-/// records.
+/// A journal whose commits have left the states of these many users beside their records.
 async fn crowded(config: &mut JournalConfig, users: u8) -> Journal {
     config.commit_interval = Span(STILL);
     let mut journal = open(config, &["sink"]);
@@ -91,11 +90,7 @@ fn all(users: u8) -> Vec<Option<u64>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_after_a_crowded_commit_loses_no_state() {
     let (_folder, killed) = left().await;
-    assert_eq!(
-        in_table(&killed),
-        1,
-        "the others were left beside their records"
-    );
+    assert_eq!(in_table(&killed), 0, "all were left beside their records");
     assert_eq!(known(&killed, 100).await, all(100));
     assert_eq!(in_table(&killed), 100);
 }
@@ -241,7 +236,7 @@ async fn states_without_records_do_not_pass_those_that_were_left() {
         };
         journal.appender.append(adopted).await.unwrap();
     }
-    while in_table(&config) == 1 {
+    while in_table(&config) < 160 {
         sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(in_table(&config), 160);

@@ -137,7 +137,7 @@ impl Desk {
             capacity_bytes,
             oldest: place("ASC")?.pop(),
             newest: place("DESC")?.pop(),
-            last_written: schema::meta(&self.0, "last_written")?.map(Timestamp),
+            last_written: schema::heard_until(&self.0)?,
             cursors: self.listed(cursors, |row| {
                 let position: u64 = row.get(1)?;
                 Ok(Cursor {

@@ -431,7 +431,7 @@ async fn no_commit_reads_the_whole_journal() {
     let config = config(&folder);
     close(open(&config, &["a"])).await;
     let file = Connection::open(&config.path).unwrap();
-    let plan = format!("EXPLAIN QUERY PLAN {}", writer::MEASURE);
+    let plan = format!("EXPLAIN QUERY PLAN {}", writer::RECORDS);
     let mut plan = file.prepare(&plan).unwrap();
     let steps = plan.query_map([], |row| row.get::<_, String>(3)).unwrap();
     let steps: Vec<String> = steps.map(Result::unwrap).collect();

@@ -6,6 +6,7 @@
 mod behind;
 mod blocked;
 mod prune;
+mod round;
 mod rows;
 mod wal;
 
@@ -24,13 +25,12 @@ use super::schema;
 use super::seal::Seal;
 use super::side::{self, Beside, Side};
 use super::trouble::{self, Blocked, Reaction};
-use super::{
-    Control, DeadLetter, Ending, Entry, IN_FLIGHT_BYTES, JournalError, QUEUE, WindowChange,
-};
+use super::{Control, DeadLetter, Ending, Entry, JournalError, QUEUE, WindowChange};
 use crate::config::JournalConfig;
-use crate::event::{Origin, Record, Timestamp};
+use crate::event::{Record, Timestamp};
 use crate::failpoint::{self, Point};
 use crate::metrics::Metrics;
+use round::CURSOR_DELAY;
 
 /// Events in one commit at most.
 pub(super) const COMMIT_RECORDS_MAX: usize = 2048;
@@ -42,9 +42,6 @@ const CROWDED: usize = 48;
 /// So long.
 const GATHER: Duration = Duration::from_millis(2);
 
-/// A cursor is written at the latest after this time.
-const CURSOR_DELAY: Duration = Duration::from_millis(100);
-
 /// An idle writer notes this often that the process lives, and prunes.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -54,11 +51,10 @@ const FULL_POLL: Duration = Duration::from_millis(100);
 /// A disk without room, or a lock that another process holds, is tried again this often.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Records and bytes. One question for each end: SQLite answers one for both by reading the whole table.
-pub(super) const MEASURE: &str = "SELECT
-    coalesce((SELECT max(position) FROM records) - (SELECT min(position) FROM records) + 1, 0),
-    ((SELECT * FROM pragma_page_count) - (SELECT * FROM pragma_freelist_count))
-        * (SELECT * FROM pragma_page_size)";
+/// How many records there are. One question for each end: SQLite answers one for both by reading the whole
+/// table.
+pub(super) const RECORDS: &str = "SELECT
+    coalesce((SELECT max(position) FROM records) - (SELECT min(position) FROM records) + 1, 0)";
 
 pub(super) struct Writer {
     connection: Connection,
@@ -78,9 +74,11 @@ pub(super) struct Writer {
     cursors: Vec<(u64, bool)>,
     /// Since when a cursor in memory differs from the file.
     cursors_dirty: Option<Instant>,
+    rounds: round::Rounds,
     side: Side,
     marks: prune::Marks,
     behind: behind::Behind,
+    log: wal::Log,
     /// When the log was last to be begun anew.
     restarted: Instant,
     /// What was deleted and is still in the log.
@@ -114,6 +112,13 @@ struct Committed {
     notices: Notices,
     states: behind::Done,
     pruned: usize,
+    measured: Measured,
+}
+
+/// The file, in numbers.
+struct Measured {
+    records: i64,
+    pages: i64,
 }
 
 impl Work {
@@ -154,7 +159,7 @@ impl Writer {
     ) -> Result<Self, JournalError> {
         connection.set_prepared_statement_cache_capacity(64);
         let last = schema::last_position(&connection)?;
-        wal::set_up(&connection)?;
+        let log = wal::set_up(&connection)?;
         let mut cursors = Vec::new();
         for sink in sinks {
             let sql = "SELECT position, clean FROM cursors WHERE sink = ?1";
@@ -182,9 +187,11 @@ impl Writer {
             sinks: sinks.iter().map(|sink| (*sink).to_owned()).collect(),
             cursors,
             cursors_dirty: None,
+            rounds: round::Rounds::default(),
             side,
             marks: prune::Marks::default(),
             behind: behind::Behind::new(last),
+            log,
             restarted: Instant::now(),
             remains: wal::Remains::default(),
             blocked: None,
@@ -194,7 +201,8 @@ impl Writer {
             ending,
         };
         writer.load_marks()?;
-        writer.measure()?;
+        let measured = writer.measure()?;
+        writer.show(&measured);
         writer.measure_letters()?;
         Ok(writer)
     }
@@ -329,32 +337,32 @@ impl Writer {
     fn commit(&mut self, work: &mut Work) -> Result<(), JournalError> {
         let started = Instant::now();
         self.tried = started;
-        match self.transaction(work) {
-            Ok(Committed {
-                marks,
-                notices,
-                states,
-                pruned,
-            }) => {
-                self.marks = marks;
-                self.side.keep(notices);
+        let rounds = self.rounds(work, started);
+        let measured = match self.transaction(work, rounds) {
+            Ok(committed) => {
+                self.marks = committed.marks;
+                self.side.keep(committed.notices);
                 // What replaces a state, too, leaves the old one behind.
-                let replaces = !work.is_empty() || states.has_written();
-                self.remains.commit(pruned > 0 || replaces);
-                self.behind.keep(states);
+                let replaces = !work.is_empty() || committed.states.has_written();
+                self.remains.commit(committed.pruned > 0 || replaces);
+                self.behind.keep(committed.states);
+                committed.measured
             }
             Err(error) => return self.not_committed(error),
+        };
+        self.rounds.committed(work, rounds.then_some(started));
+        if rounds {
+            self.cursors_dirty = None;
         }
-        self.cursors_dirty = None;
         let elapsed = started.elapsed().as_secs_f64();
-        self.measure()?;
+        self.show(&measured);
         let quiet = work.letters.is_empty() && work.side.is_empty() && work.windows.is_empty();
         self.tell(work, elapsed);
         if !quiet {
             self.measure_letters()?;
         }
         // What is committed is safe in the log, also where the file itself cannot grow.
-        if let Err(error) = self.checkpoint() {
+        if rounds && let Err(error) = self.checkpoint() {
             return self.not_committed(error);
         }
         let full = self.used() >= self.capacity;
@@ -363,9 +371,9 @@ impl Writer {
     }
 
     /// The whole work in one transaction, or nothing of it.
-    fn transaction(&self, work: &Work) -> rusqlite::Result<Committed> {
+    fn transaction(&self, work: &Work, rounds: bool) -> rusqlite::Result<Committed> {
         let (mut notices, plan) = (self.side.notices(), self.plan(work));
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.execute("BEGIN IMMEDIATE")?;
         self.insert_records(&work.entries, plan.leaves)?;
         let states = self.write_states(&work.entries, &plan)?;
         self.insert_letters(&work.letters, &mut notices)?;
@@ -377,32 +385,19 @@ impl Writer {
         if work.first_list_done {
             schema::set_meta(&self.connection, "first_list_done", 1)?;
         }
-        let moves_cursor = self.cursors_dirty.is_some();
-        if moves_cursor {
-            let sql = "UPDATE cursors SET position = ?2, clean = ?3 WHERE sink = ?1";
-            let mut statement = self.connection.prepare_cached(sql)?;
-            for (sink, (position, clean)) in self.sinks.iter().zip(&self.cursors) {
-                statement.execute((sink, position, clean))?;
-            }
-        }
-        let delivered = self.delivered()?;
-        let marks = self.mark(delivered)?;
-        let can_go = delivered.min(states.complete_to);
-        let pruned = self.prune(&marks, can_go, work.entries.len())?;
-        // A journal that takes nothing does not hear, and a closing one has closed the feed before.
-        if self.blocked.is_none()
-            && !self.is_closing()
-            && let Some(heard) = self.heard_until(&work.entries)
-        {
-            schema::set_meta(&self.connection, "last_written", heard.0)?;
-        }
+        let moves_cursor = rounds && self.cursors_dirty.is_some();
+        let (marks, pruned) = match rounds {
+            true => self.round(work, &states)?,
+            false => (self.marks, 0),
+        };
         if self.is_closing() {
             schema::set_meta(&self.connection, "closed", 1)?;
         }
+        let measured = self.measure()?;
         let adds = !work.entries.is_empty();
         reach_if(adds, Point::Committing);
         reach_if(moves_cursor, Point::MovingCursor);
-        self.connection.execute_batch("COMMIT")?;
+        self.execute("COMMIT")?;
         reach_if(adds, Point::Committed);
         reach_if(moves_cursor, Point::MovedCursor);
         Ok(Committed {
@@ -410,7 +405,12 @@ impl Writer {
             notices,
             states,
             pruned,
+            measured,
         })
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
 
     /// Waits where that helps and nobody is in a hurry; else the process ends.
@@ -422,27 +422,11 @@ impl Writer {
             return Err(error.into());
         }
         if !self.connection.is_autocommit() {
-            self.connection.execute_batch("ROLLBACK")?;
+            self.execute("ROLLBACK")?;
         }
         tracing::debug!(%error, "a commit is tried again");
         self.block(Some(blocked));
         Ok(())
-    }
-
-    /// Until when all that was received is in this commit or an earlier one, if that can be said.
-    fn heard_until(&self, entries: &[Entry]) -> Option<Timestamp> {
-        // Others may wait behind the last message of the commit; and a commit without one, such as of a
-        // list, says nothing of those that wait.
-        // Whoever is to end at once lets go of what waits: then its room is free and it was not heard.
-        let goes_on = *self.ending.borrow() == Ending::No;
-        let nothing_waits = || goes_on && self.room.available_permits() == IN_FLIGHT_BYTES;
-        last_heard(entries).or_else(|| self.last_frame().filter(|_| nothing_waits()))
-    }
-
-    /// When the feed's last frame came: in a half-open connection that is long ago.
-    fn last_frame(&self) -> Option<Timestamp> {
-        let seconds = Duration::try_from_secs_f64(self.metrics.feed.last_frame.get()).ok()?;
-        (!seconds.is_zero()).then(|| Timestamp(0).plus(seconds))
     }
 
     fn measure_letters(&self) -> rusqlite::Result<()> {
@@ -452,16 +436,23 @@ impl Writer {
         Ok(())
     }
 
-    fn measure(&self) -> rusqlite::Result<()> {
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        let (records, bytes): (i64, i64) = self
-            .connection
-            .prepare_cached(MEASURE)?
-            .query_row([], row)?;
-        self.metrics.journal.records.set(records);
-        let excess = i64::try_from(self.wal_excess()).unwrap_or(i64::MAX);
+    /// By statements that are prepared once: the same as tables of a query would be parsed each time.
+    fn measure(&self) -> rusqlite::Result<Measured> {
+        let number = |sql: &str| {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.query_row([], |row| row.get::<_, i64>(0))
+        };
+        Ok(Measured {
+            records: number(RECORDS)?,
+            pages: number("PRAGMA page_count")? - number("PRAGMA freelist_count")?,
+        })
+    }
+
+    fn show(&self, measured: &Measured) {
+        self.metrics.journal.records.set(measured.records);
+        let bytes = measured.pages * self.log.page_bytes();
+        let excess = i64::try_from(self.log.excess()).unwrap_or(i64::MAX);
         self.metrics.journal.bytes.set(bytes + excess);
-        Ok(())
     }
 
     /// Tells everybody what is durable now; only here does an event count as heard.
@@ -506,16 +497,6 @@ impl Writer {
             waiting.send(()).unwrap_or_default();
         }
     }
-}
-
-/// When the last of these that the feed told of was received.
-fn last_heard(entries: &[Entry]) -> Option<Timestamp> {
-    let mut records = entries
-        .iter()
-        .rev()
-        .filter_map(|entry| entry.record.as_ref());
-    let of_feed = records.find(|(_, origin)| *origin == Origin::Feed);
-    of_feed.map(|(record, _)| record.received_at)
 }
 
 fn reach_if(here: bool, point: Point) {

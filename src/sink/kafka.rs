@@ -41,10 +41,15 @@ use topic::Topic;
 /// The longest wait for what librdkafka still holds when the sink is closed.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A call costs the client and the broker more than ten records do. Librdkafka's own `linger.ms` would wait
+/// for records that only come with the next batch.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// What is done after which error, for docs/errors.md.
 pub fn error_table() -> Vec<ErrorRow> {
     errors::rows()
 }
+
 /// Whose transactional id is taken twice within this time has a rival, and stays away for as long: two
 /// bridges with one id must not shut each other out every few seconds for ever.
 const RIVAL_TIME: Duration = Duration::from_secs(300);
@@ -247,6 +252,10 @@ impl Sink for KafkaSink {
         batch: &'a [Arc<Record>],
     ) -> BoxFuture<'a, Result<(), PublishError>> {
         self.publish_batch(batch).boxed()
+    }
+
+    fn gather(&self) -> Duration {
+        GATHER
     }
 
     fn close(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {

@@ -1,18 +1,18 @@
 //! Which states of users a commit writes into their table, and which it leaves beside their records.
 //!
-//! A commit of few events writes theirs, and some that were left before; a crowded one leaves them, until
-//! there are many: then the table gets them all at once, in its own order. A state is only let go here when
-//! it is committed.
+//! A commit of events leaves theirs, until there are many: then the table gets them all at once, in its own
+//! order. One without events writes some that were left before. A state is only let go here when it is
+//! committed.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::{CROWDED, Work, Writer};
+use super::{Work, Writer};
 use crate::journal::states::{self, BEHIND_RECORDS, BEHIND_STATES};
 use crate::journal::users::{ByDigest, ByUser};
 use crate::journal::{Blocked, Entry, codec};
 use crate::state::UserKey;
 
-/// States that a commit of few events writes besides its own.
+/// States that a commit without events writes.
 const AT_ONCE: usize = 256;
 
 /// The states that the table lacks.
@@ -25,7 +25,8 @@ pub(super) struct Behind {
     last: u64,
     /// What the file says of how far the table is.
     said: Option<u64>,
-    /// States of other users that the table got meanwhile: ingest forgets by those as well.
+    /// States that the table got meanwhile, perhaps of users that ingest has put since: it forgets by those
+    /// as well.
     passed: usize,
 }
 
@@ -54,6 +55,11 @@ pub(super) struct Done {
 }
 
 impl Done {
+    /// The position of the last record, this commit included.
+    pub(super) const fn last(&self) -> u64 {
+        self.last
+    }
+
     pub(super) const fn has_written(&self) -> bool {
         !self.written.is_empty()
     }
@@ -82,9 +88,9 @@ impl Behind {
 
     /// The commit is done.
     pub(super) fn keep(&mut self, done: Done) {
+        self.passed += done.written.len();
         for user in &done.written {
-            let was_behind = self.states.remove(user).is_some();
-            self.passed += usize::from(!was_behind);
+            self.states.remove(user);
         }
         for (user, mut left) in done.left {
             match self.states.get_mut(&user) {
@@ -130,7 +136,7 @@ impl Writer {
             || waits > BEHIND_STATES
             // States without records pass in numbers, and ingest forgets what was left before.
             || work.entries.iter().any(|entry| entry.record.is_none());
-        let leaves = work.entries.len() >= CROWDED && !must;
+        let leaves = !work.entries.is_empty() && !must;
         let writes = match (must, leaves || self.blocked.is_some()) {
             (true, _) => usize::MAX,
             (false, true) => 0,

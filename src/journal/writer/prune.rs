@@ -100,8 +100,8 @@ impl Writer {
         self.used() > self.capacity / 100 * CROWDED_PERCENT
     }
 
-    /// Deletes some of the records that may go, and says how many; `written` is how many this commit
-    /// adds.
+    /// Deletes some of the records that may go, and says how many; `written` is how many were added since it
+    /// was last asked.
     pub(super) fn prune(
         &self,
         marks: &Marks,
@@ -117,7 +117,7 @@ impl Writer {
         let sql = "DELETE FROM records WHERE position IN
             (SELECT position FROM records WHERE position <= ?1 ORDER BY position LIMIT ?2)";
         let mut delete = self.connection.prepare_cached(sql)?;
-        if self.wal_excess() == 0 {
+        if self.log.excess() == 0 {
             return delete.execute((to, 2 * written + at_once));
         }
         // A reader keeps the log from being begun anew: overwritten pages would only make it longer.

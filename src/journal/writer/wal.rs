@@ -27,6 +27,9 @@ const RESTART_INTERVAL: Duration = Duration::from_secs(1);
 /// How long it waits for them.
 const READERS_WAIT: Duration = Duration::from_millis(200);
 
+/// Moves nothing, and only says how long the log is.
+const LOOK: &str = "PRAGMA wal_checkpoint(NOOP)";
+
 /// How long a write waits for another process that holds the lock.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 
@@ -61,20 +64,50 @@ impl Remains {
     }
 }
 
+/// How long the log was when it was last looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Log {
+    pages: i64,
+    page_bytes: i64,
+}
+
+impl Log {
+    /// Of a page of this file.
+    pub(super) const fn page_bytes(&self) -> i64 {
+        self.page_bytes
+    }
+
+    /// Bytes of the log beyond its bound: a reader that stays makes it grow, and then it counts.
+    pub(super) fn excess(&self) -> u64 {
+        let bytes = self.pages * self.page_bytes - 2 * WAL_BYTES;
+        u64::try_from(bytes).unwrap_or_default()
+    }
+}
+
 /// Sets a writer's connection up.
-pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<Log> {
     connection.busy_timeout(BUSY_WAIT)?;
     // The writer does it itself: SQLite's own would pass its errors over in silence.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.pragma_update(None, "journal_size_limit", WAL_BYTES)
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
+    let (pages, _) = run_checkpoint(connection, LOOK)?;
+    let page_bytes = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    Ok(Log { pages, page_bytes })
+}
+
+/// Pages in the log, and how many of them are in the file.
+fn run_checkpoint(connection: &Connection, checkpoint: &str) -> rusqlite::Result<(i64, i64)> {
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get(1)?, row.get(2)?));
+    connection.prepare_cached(checkpoint)?.query_row([], row)
 }
 
 impl Writer {
     /// Moves the log into the file where there is enough of it.
     pub(super) fn checkpoint(&mut self) -> rusqlite::Result<()> {
-        let (mut log, moved) = self.run_checkpoint("PRAGMA wal_checkpoint(NOOP)")?;
+        let (mut log, moved) = run_checkpoint(&self.connection, LOOK)?;
+        self.log.pages = log;
         if log - moved >= CHECKPOINT_PAGES {
-            (log, _) = self.run_checkpoint("PRAGMA wal_checkpoint(PASSIVE)")?;
+            (log, _) = run_checkpoint(&self.connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
         }
         let is_long = log >= RESTART_PAGES;
         if !(is_long || self.remains.are_due()) || self.restarted.elapsed() < RESTART_INTERVAL {
@@ -82,29 +115,14 @@ impl Writer {
         }
         self.restarted = Instant::now();
         self.connection.busy_timeout(READERS_WAIT)?;
-        let restarted = self.run_checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
+        let restarted = run_checkpoint(&self.connection, "PRAGMA wal_checkpoint(TRUNCATE)");
         self.connection.busy_timeout(BUSY_WAIT)?;
         // A reader that stays longer is met again.
         let (log, _) = restarted?;
+        self.log.pages = log;
         if log == 0 {
             self.remains = Remains::default();
         }
         Ok(())
-    }
-
-    /// Pages in the log, and how many of them are in the file.
-    fn run_checkpoint(&self, checkpoint: &str) -> rusqlite::Result<(i64, i64)> {
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get(1)?, row.get(2)?));
-        self.connection
-            .prepare_cached(checkpoint)?
-            .query_row([], row)
-    }
-
-    /// Bytes of the log beyond its bound: a reader that stays makes it grow, and then it counts.
-    pub(super) fn wal_excess(&self) -> u64 {
-        let mut name = self.path.as_os_str().to_owned();
-        name.push("-wal");
-        let bytes = std::fs::metadata(name).map_or(0, |file| file.len());
-        bytes.saturating_sub(2 * WAL_BYTES.unsigned_abs())
     }
 }
