@@ -12,6 +12,7 @@
 //! neither the feed nor another sink waits for it.
 
 mod batch;
+mod gather;
 #[cfg(test)]
 mod model;
 mod notices;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::{Deliver, Pause};
 use crate::event::Record;
@@ -17,9 +17,6 @@ use crate::sink::{ErrorClass, PublishError, SinkError};
 
 /// Bytes of one batch at most.
 const BATCH_BYTES: usize = 1024 * 1024;
-
-/// Fewer records are few: a sink may wait for more.
-const FEW: usize = 64;
 
 /// A batch without an acknowledgement for so long is worth a word.
 const STALLED: Duration = Duration::from_secs(10);
@@ -76,14 +73,6 @@ impl Deliver {
         }
         self.passed(&present);
         Ok(self.advance(end).await?)
-    }
-
-    /// Where a few came while the last ones were published, and a few wait again, it waits for more of them.
-    async fn gather(&mut self) {
-        let waiting = self.tail.committed().saturating_sub(self.cursor);
-        if self.taken > 1 && self.taken < FEW && waiting < FEW as u64 {
-            sleep(self.sink.gather()).await;
-        }
     }
 
     /// Nothing is left of what lay between the cursor and there: a damaged file lost it, and said so.

@@ -225,7 +225,7 @@ impl Sink for Listed {
 }
 
 /// A journal with one record for each key given.
-async fn journal(folder: &tempfile::TempDir, keys: &[u8]) -> Journal {
+pub(super) async fn journal(folder: &tempfile::TempDir, keys: &[u8]) -> Journal {
     let config = JournalConfig {
         path: folder.path().join("journal.db"),
         max_bytes: Size::mebibytes(64),
@@ -237,6 +237,12 @@ async fn journal(folder: &tempfile::TempDir, keys: &[u8]) -> Journal {
     };
     let metrics = Metrics::new(&["s"]);
     let mut journal = Journal::open(&config, &["s"], &metrics, Timestamp::now).unwrap();
+    append(&mut journal, keys).await;
+    journal
+}
+
+/// One record more for each key, committed.
+pub(super) async fn append(journal: &mut Journal, keys: &[u8]) {
     for key in keys {
         let position = journal.appender.next_position();
         let record = Record {
@@ -258,7 +264,6 @@ async fn journal(folder: &tempfile::TempDir, keys: &[u8]) -> Journal {
         journal.appender.append(entry).await.unwrap();
     }
     journal.handle.sync().await.unwrap();
-    journal
 }
 
 fn id(position: u64) -> EventId {
