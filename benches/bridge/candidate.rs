@@ -58,7 +58,6 @@ pub(crate) struct Candidate {
 impl Candidate {
     /// Starts the bridge with its files in this folder.
     pub(crate) fn bridge(program: &Path, folder: &Path, vendor: &str, target: &Target) -> Self {
-        std::fs::create_dir_all(folder).expect("a folder");
         std::fs::write(folder.join("key"), "bench").expect("a file");
         let config = folder.join("bridge.yaml");
         std::fs::write(&config, yaml(folder, vendor, target)).expect("a file");
@@ -69,7 +68,6 @@ impl Candidate {
 
     /// Starts the Python script for the one destination.
     pub(crate) fn script(python: &Path, folder: &Path, vendor: &str, target: &Target) -> Self {
-        std::fs::create_dir_all(folder).expect("a folder");
         let (bus, (server, place)) = target.only();
         let mut command = Command::new(python);
         command
@@ -82,7 +80,6 @@ impl Candidate {
 
     /// Starts Redpanda Connect for the one destination.
     pub(crate) fn redpanda(program: &Path, folder: &Path, vendor: &str, target: &Target) -> Self {
-        std::fs::create_dir_all(folder).expect("a folder");
         let (bus, (server, place)) = target.only();
         let mut command = Command::new(program);
         command
