@@ -28,6 +28,7 @@ mod tests {
     use futures_util::FutureExt;
     use futures_util::future::BoxFuture;
     use tokio::sync::{Semaphore, watch};
+    use tokio::task::JoinSet;
 
     use super::super::model::{append, journal};
     use super::super::{Deliver, Pace, SinkStatus, Start};
@@ -105,7 +106,8 @@ mod tests {
             until,
             Timestamp::now,
         );
-        let deliver = tokio::spawn(deliver.run());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(deliver.run());
         let delivered = async |position| {
             while status.report().delivered < position {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -128,7 +130,7 @@ mod tests {
         may.add_permits(9);
         delivered(9).await;
         last.send(Some(9)).unwrap();
-        deliver.await.unwrap().unwrap();
+        tasks.join_next().await.unwrap().unwrap().unwrap();
         assert_eq!(*sizes.lock().unwrap(), [1, 1, 3, 4]);
         journal.handle.close();
     }
