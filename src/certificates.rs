@@ -74,7 +74,7 @@ pub fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
     Some(validity.not_after.to_unix_duration().as_secs())
 }
 
-/// The first expiry of all these files, in Unix seconds; [`UNREADABLE`] where one cannot be read, so that
+/// The first expiry of all these files, in Unix seconds, and 1 where one cannot be read, so that
 /// an alert of an old certificate does not end because its successor is a broken file. `None` without files.
 pub fn first_expiry(files: &[CertificateFile]) -> Option<u64> {
     let ends = files.iter().map(|file| file.expiry().unwrap_or(UNREADABLE));
