@@ -13,8 +13,11 @@ impl Deliver {
     /// Some came while the last ones were published: more are about to.
     pub(super) async fn gather(&mut self) {
         let waiting = self.tail.committed().saturating_sub(self.cursor);
-        if self.taken > 1 && self.taken < FEW && waiting < FEW as u64 {
-            sleep(self.sink.gather()).await;
+        let few = self.taken > 1 && self.taken < FEW && waiting < FEW as u64;
+        let time = self.sink.gather();
+        // To sleep for no time is to sleep until the next tick of the timer.
+        if few && !time.is_zero() {
+            sleep(time).await;
         }
     }
 }

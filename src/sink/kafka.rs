@@ -41,9 +41,9 @@ use topic::Topic;
 /// The longest wait for what librdkafka still holds when the sink is closed.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A call costs the client and the broker more than ten records do. Librdkafka's own `linger.ms` would wait
-/// for records that only come with the next batch.
-const GATHER: Duration = Duration::from_millis(2);
+/// A call costs the client and the broker more than ten records do. A longer `linger.ms` would not do the same:
+/// what comes while librdkafka waits is in the next batch.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// What is done after which error, for docs/errors.md.
 pub fn error_table() -> Vec<ErrorRow> {

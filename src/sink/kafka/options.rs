@@ -47,8 +47,7 @@ const DEFAULTS: [(&[&str], &str); 7] = [
     // Bounds of librdkafka's own queue; at the bound `publish` waits for acknowledgements.
     (&["queue.buffering.max.messages"], "20000"),
     (&["queue.buffering.max.kbytes"], "32768"),
-    // A batch is handed over as a whole, and the next one only when it is acknowledged.
-    (&["linger.ms", "queue.buffering.max.ms"], "0"),
+    (&["linger.ms", "queue.buffering.max.ms"], "1"),
     (&["compression.type", "compression.codec"], "lz4"),
     // The topic's limit decides, not this one: it is only a guard of the client.
     (&["message.max.bytes"], "16777216"),
