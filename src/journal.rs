@@ -251,12 +251,27 @@ enum Control {
         sink: usize,
         position: u64,
         clean: bool,
+        /// The next commit is to note it, since nobody can be asked for what a kill leaves out.
+        urgent: bool,
     },
     DeadLetter(Box<DeadLetter>, Option<oneshot::Sender<()>>),
     Window(WindowChange),
     FirstListDone,
     Side(side::Change),
     Sync(oneshot::Sender<()>),
+    SyncEvents(oneshot::Sender<()>),
+}
+
+impl Control {
+    /// Whether it holds whatever becomes of the events that were given before it, so that a journal that takes
+    /// none need not keep it back. What says that a list is in the file has to wait for what the list told.
+    const fn may_pass(&self) -> bool {
+        match self {
+            Self::Advance { .. } | Self::DeadLetter(..) | Self::Side(_) | Self::Sync(_) => true,
+            Self::Window(change) => !matches!(change, WindowChange::Heal { .. }),
+            Self::FirstListDone | Self::SyncEvents(_) => false,
+        }
+    }
 }
 
 /// How far the end of the writer has come.

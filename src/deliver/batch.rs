@@ -214,8 +214,10 @@ impl Deliver {
         self.cursor = self.cursor.max(position);
         self.done = self.done.split_off(&(self.cursor + 1));
         self.status.delivered(self.cursor);
-        self.journal
-            .advance(self.start.index, self.cursor, false)
-            .await
+        let (sink, position) = (self.start.index, self.cursor);
+        match self.side.can_tell_what_it_holds {
+            true => self.journal.advance(sink, position, false).await,
+            false => self.journal.advance_urgently(sink, position).await,
+        }
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::Ingest;
 use super::listing::{Listing, Lists, Stand};
+use crate::blocking::in_place;
 use crate::journal::{Handle, JournalError, Reader, UserRow};
 use crate::reconcile::{Outcome, removals_are_believed};
 use crate::state::{UserKey, UserState, removal};
@@ -47,7 +48,7 @@ impl Pages {
 
     /// The next ones; none at the end.
     fn next(&mut self) -> Result<Page, JournalError> {
-        let page = self.reader.users(self.after.as_ref(), PAGE)?;
+        let page = in_place(|| self.reader.users(self.after.as_ref(), PAGE))?;
         self.after = page.last().map(|(user, _, _)| *user);
         Ok(page)
     }
@@ -77,7 +78,7 @@ impl Ingest {
     /// Begins to look for the users that the list lacks.
     pub(super) async fn look_for_absent(&mut self) -> Result<(), JournalError> {
         // The pages are read from the file: what the list told must be in it.
-        let stored = self.journal.sync_soon().await?;
+        let stored = self.journal.sync_events().await?;
         if let Some(listing) = &mut self.lists.current {
             listing.phase = Phase::Storing(stored);
         }

@@ -1,8 +1,8 @@
 //! When the feed is not heard: the blind windows that ingest opens and closes, and what hangs on them.
 //!
 //! A window begins where everything before it was heard for certain, ends when the feed is heard again,
-//! and is healed by a list; see docs/reconcile.md. One that is still open at a start stays as it is: the
-//! start adds none, which would begin later.
+//! and is healed by a list; see docs/reconcile.md. One that is still open at a start stays as it is. The start
+//! adds its own, unless that would begin later.
 
 use tokio::time::Instant;
 
@@ -13,19 +13,24 @@ use crate::feed::LostReason;
 use crate::feed::sequence::{Gap, REORDER_WAIT};
 use crate::journal::{JournalError, Reader, WindowChange};
 
-/// From when the window of a start begins, unless one is open from before.
+/// From when the window of a start begins, unless one is open from before all that may have been lost. A
+/// window overtakes the messages before it where the journal takes none: those are not written then.
 pub(super) fn starts(
     reader: &Reader,
     last_written: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, JournalError> {
-    if let Some(since) = reader.open_since()? {
+    let written = last_written.unwrap_or(now).min(now);
+    let open = reader.open_since()?;
+    if let Some(since) = open {
         tracing::warn!(%since, "the feed was not heard when the last run ended: its blind window stays open");
+    }
+    if open.is_some_and(|since| since <= written) {
         return Ok(None);
     }
+    // A number that was awaited then is a gap that nobody has told of.
     Ok(Some(match last_written {
-        // A number that was awaited then is a gap that nobody has told of.
-        Some(at) => at.min(now).minus(REORDER_WAIT),
+        Some(_) => written.minus(REORDER_WAIT),
         None => now,
     }))
 }
@@ -148,5 +153,47 @@ impl Ingest {
             self.renew.send_modify(|times| *times += 1);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::JournalConfig;
+    use crate::journal::Journal;
+    use crate::metrics::Metrics;
+
+    /// From when a start is blind, where a window has been open since this second, after a last run that wrote
+    /// what it heard until second 100.
+    async fn blind_since(open_since: Option<i64>) -> Option<Timestamp> {
+        let at = |second: i64| Timestamp(second * 1_000_000_000);
+        let folder = tempfile::tempdir().unwrap();
+        let config = JournalConfig::at(folder.path().join("journal.db"));
+        let journal =
+            Journal::open(&config, &["a"], &Metrics::new(&["a"]), Timestamp::now).unwrap();
+        if let Some(second) = open_since {
+            let open = WindowChange::Open {
+                from: at(second),
+                to: None,
+                reason: "journal_full",
+                missing: 0,
+            };
+            journal.handle.window(open).await.unwrap();
+            journal.handle.sync().await.unwrap();
+        }
+        starts(&journal.handle.reader().unwrap(), Some(at(100)), at(500)).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn messages_that_a_window_overtook_on_the_way_to_a_full_journal_are_within_that_of_the_start()
+     {
+        let own = Timestamp(100_000_000_000).minus(REORDER_WAIT);
+        assert_eq!(blind_since(None).await, Some(own));
+        assert_eq!(blind_since(Some(160)).await, Some(own));
+        assert_eq!(blind_since(Some(100)).await, None);
+        assert_eq!(blind_since(Some(90)).await, None);
+        assert!(REORDER_WAIT > Duration::ZERO);
     }
 }

@@ -119,6 +119,22 @@ impl Handle {
             sink,
             position,
             clean,
+            urgent: false,
+        })
+        .await
+    }
+
+    /// Moves the cursor of a sink that cannot be asked what it holds, and is still under way: no commit leaves
+    /// that to a later one, since after a kill the records in between would come again.
+    ///
+    /// # Errors
+    /// [`JournalError::Closed`] when the writer has ended.
+    pub async fn advance_urgently(&self, sink: usize, position: u64) -> Result<(), JournalError> {
+        self.send(Control::Advance {
+            sink,
+            position,
+            clean: false,
+            urgent: true,
         })
         .await
     }
@@ -158,22 +174,25 @@ impl Handle {
         self.send(Control::FirstListDone).await
     }
 
-    /// Resolves when everything that was given to the writer before is durable.
+    /// Resolves when everything that was given to the writer before is durable; but a journal that is full
+    /// does not wait for the events that it has no room for, since who asks is perhaps to make it.
     ///
     /// # Errors
     /// [`JournalError::Closed`] when the writer has ended.
     pub async fn sync(&self) -> Result<(), JournalError> {
-        let wait = self.sync_soon().await?;
+        let (done, wait) = oneshot::channel();
+        self.send(Control::Sync(done)).await?;
         wait.await.map_err(|_| JournalError::Closed)
     }
 
-    /// As [`sync`](Self::sync), for who has something else to do until then.
+    /// Gives what resolves when the events that were given to the writer before are durable, all of them and
+    /// however long there is no room.
     ///
     /// # Errors
     /// [`JournalError::Closed`] when the writer has ended.
-    pub async fn sync_soon(&self) -> Result<oneshot::Receiver<()>, JournalError> {
+    pub async fn sync_events(&self) -> Result<oneshot::Receiver<()>, JournalError> {
         let (done, wait) = oneshot::channel();
-        self.send(Control::Sync(done)).await?;
+        self.send(Control::SyncEvents(done)).await?;
         Ok(wait)
     }
 

@@ -103,3 +103,47 @@ async fn no_kill_leaves_a_cursor_before_records_that_are_gone() {
     assert!(behind > 0 && gone > 0, "{behind} behind, {gone} pruned");
     close(journal).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_repeats_no_record_before_the_last_commit_where_the_destination_cannot_be_asked() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config = config(&folder);
+    let mut journal = open(&config, &["a"]);
+    for number in 1..=40 {
+        heard(&mut journal, 1).await;
+        let file = killed(&config, &other, number);
+        let sql = "SELECT position FROM cursors";
+        let cursor = file.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
+        assert!(cursor + 1 >= number, "{cursor} of {number}");
+        journal.handle.advance_urgently(0, number).await.unwrap();
+    }
+    close(journal).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_retention_keeps_is_gone_after_seconds_although_the_feed_is_never_quiet() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&folder);
+    config.retention = Span::seconds(0);
+    // While one commit waits, events of the next come in: there is none without.
+    config.commit_interval = Span(Duration::from_millis(20));
+    let mut journal = open(&config, &["a"]);
+    let reader = Connection::open(&config.path).unwrap();
+    let oldest = || {
+        let sql = "SELECT coalesce(min(position), 0) FROM records";
+        reader
+            .query_row(sql, [], |row| row.get::<_, u64>(0))
+            .unwrap()
+    };
+    let mut number = 0;
+    while oldest() <= 1 {
+        let entry = entry(&mut journal, 1, "{}");
+        journal.appender.append(entry).await.unwrap();
+        let committed = journal.handle.committed();
+        journal.handle.advance(0, committed, false).await.unwrap();
+        number += 1;
+        assert!(number < 6000, "all of {number} records are kept");
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+    close(journal).await;
+}

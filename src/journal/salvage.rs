@@ -217,7 +217,10 @@ impl Salvage {
         self.target.execute_batch("BEGIN")?;
         let (has_key, complete_to) = self.meta();
         let cursors = self.cursors()?;
+        // Not every commit writes the cursors, and none of few events the table of users.
+        let noted = schema::last_noted(&self.target)?;
         let mut last = cursors.iter().map(|(_, position)| *position).max();
+        last = last.max(noted);
         let delivered = |sink: &&str| cursors.iter().find(|(name, _)| name == sink);
         let delivered = sinks
             .iter()

@@ -362,6 +362,12 @@ pub(super) fn set_heard(
     set_meta(connection, LAST_WRITTEN_RECORD, last)
 }
 
+/// The last record that was written when the feed was last noted to be heard.
+pub(super) fn last_noted(connection: &Connection) -> rusqlite::Result<Option<u64>> {
+    let last = meta(connection, LAST_WRITTEN_RECORD)?;
+    Ok(last.map(i64::unsigned_abs))
+}
+
 /// Until when the feed was heard: not every commit notes it, so what the feed told of after the note
 /// counts. By position and not by time, since the clock may have been set back.
 pub(super) fn heard_until(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {

@@ -1,7 +1,8 @@
 //! The one writer: commits whatever came in while the last commit ran, then says so.
 //!
 //! Cursors alone do not force a commit: they ride with the next events, or wait a moment. A cursor
-//! that is behind after a crash costs a look at the destination, never an event.
+//! that is behind after a crash costs a look at the destination, or, where that cannot be asked, some
+//! records again; never an event.
 
 mod behind;
 mod blocked;
@@ -74,6 +75,8 @@ pub(super) struct Writer {
     cursors: Vec<(u64, bool)>,
     /// Since when a cursor in memory differs from the file.
     cursors_dirty: Option<Instant>,
+    /// One of those is of a destination that cannot be asked: it rides with the very next events.
+    cursors_urgent: bool,
     rounds: round::Rounds,
     side: Side,
     marks: prune::Marks,
@@ -131,9 +134,10 @@ impl Work {
             && !self.first_list_done
     }
 
-    /// Without a bound of its own: while nothing can be committed, no more is taken than this.
-    fn is_bulky(&self) -> bool {
-        let asked = self.letters.len() + self.windows.len() + self.side.len();
+    /// Without a bound of its own: while nothing can be committed, no more is taken than this, what is
+    /// held back included.
+    fn is_bulky(&self, held: usize) -> bool {
+        let asked = held + self.letters.len() + self.windows.len() + self.side.len();
         asked + self.waiting.len() >= QUEUE
     }
 }
@@ -187,6 +191,7 @@ impl Writer {
             sinks: sinks.iter().map(|sink| (*sink).to_owned()).collect(),
             cursors,
             cursors_dirty: None,
+            cursors_urgent: false,
             rounds: round::Rounds::default(),
             side,
             marks: prune::Marks::default(),
@@ -216,14 +221,17 @@ impl Writer {
         let (mut work, mut asked) = (Work::default(), Vec::new());
         let (mut appends_open, mut controls_open) = (true, true);
         let (mut ending, mut ending_open) = (self.ending.clone(), true);
-        // Events that were given before what is asked, and that no commit has taken yet.
-        let mut behind = 0;
+        // Events that were given before what was asked last, and that no commit has taken yet.
+        let mut behind = 0_usize;
         while appends_open || controls_open {
             let (due, closing) = (self.due(), self.is_closing());
             let takes = self.blocked.is_none() || closing;
-            let asks = takes || self.blocked == Some(Blocked::Full) || !work.is_bulky();
-            let asks = asks && behind == 0;
-            let had = work.entries.len();
+            let asks = match takes {
+                true => asked.is_empty(),
+                // A full journal gets room by cursors.
+                false => self.blocked == Some(Blocked::Full) || !work.is_bulky(asked.len()),
+            };
+            let (had, held) = (work.entries.len(), asked.len());
             tokio::select! {
                 biased;
                 changed = ending.changed(), if ending_open => ending_open = changed.is_ok(),
@@ -243,20 +251,18 @@ impl Writer {
                 self.measure_letters()?;
                 self.remains.foreign();
             }
-            let is_asked = behind == 0 && !asked.is_empty();
             while self.blocked.is_none() && work.entries.len() < COMMIT_RECORDS_MAX {
                 let Ok(entry) = appends.try_recv() else { break };
                 work.entries.push(entry);
             }
             // What an asker gave to the queue of events before it asked is durable before the answer.
-            behind = match is_asked {
+            behind = match asked.len() > held {
                 true => appends.len(),
                 false => behind.saturating_sub(work.entries.len() - had),
             };
-            if behind == 0 || self.blocked.is_some() {
-                behind = 0;
-                self.sort(asked.drain(..), &mut work);
-            }
+            let blocked = self.blocked.is_some();
+            let is_due = |control: &mut Control| behind == 0 || (blocked && control.may_pass());
+            self.sort(asked.extract_if(.., is_due), &mut work);
             if self.is_closing() {
                 // Both still give what is in them.
                 appends.close();
@@ -308,8 +314,10 @@ impl Writer {
                     sink,
                     position,
                     clean,
+                    urgent,
                 } => {
                     self.cursors[sink] = (position, clean);
+                    self.cursors_urgent |= urgent;
                     self.cursors_dirty.get_or_insert_with(Instant::now);
                 }
                 Control::DeadLetter(letter, waiting) => {
@@ -325,7 +333,7 @@ impl Writer {
                     }
                     work.side.push(change);
                 }
-                Control::Sync(waiting) => {
+                Control::Sync(waiting) | Control::SyncEvents(waiting) => {
                     work.settle = true;
                     work.waiting.push(waiting);
                 }
@@ -353,6 +361,7 @@ impl Writer {
         self.rounds.committed(work, rounds.then_some(started));
         if rounds {
             self.cursors_dirty = None;
+            self.cursors_urgent = false;
         }
         let elapsed = started.elapsed().as_secs_f64();
         self.show(&measured);

@@ -1,12 +1,14 @@
 //! Which states of users a commit writes into their table, and which it leaves beside their records.
 //!
-//! A commit of events leaves theirs, until there are many: then the table gets them all at once, in its own
-//! order. One without events writes some that were left before. A state is only let go here when it is
-//! committed.
+//! A commit of events leaves theirs, until there are many or some seconds have passed: then the table gets them
+//! all at once, in its own order. One without events writes some that were left before. A state is only let go
+//! here when it is committed.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::{Work, Writer};
+use tokio::time::Instant;
+
+use super::{IDLE, Work, Writer};
 use crate::journal::states::{self, BEHIND_RECORDS, BEHIND_STATES};
 use crate::journal::users::{ByDigest, ByUser};
 use crate::journal::{Blocked, Entry, codec};
@@ -23,6 +25,8 @@ pub(super) struct Behind {
     order: VecDeque<(u64, UserKey)>,
     /// The position of the last record.
     last: u64,
+    /// Since when there are any: none of their records can be pruned.
+    since: Option<Instant>,
     /// What the file says of how far the table is.
     said: Option<u64>,
     /// States that the table got meanwhile, perhaps of users that ingest has put since: it forgets by those
@@ -114,6 +118,9 @@ impl Behind {
         }
         if self.states.is_empty() {
             self.passed = 0;
+            self.since = None;
+        } else {
+            self.since.get_or_insert_with(Instant::now);
         }
         self.last = done.last;
         self.said = Some(done.complete_to);
@@ -133,6 +140,7 @@ impl Writer {
             || self.blocked == Some(Blocked::Full)
             || self.is_crowded_file()
             || span >= BEHIND_RECORDS
+            || behind.since.is_some_and(|since| since.elapsed() >= IDLE)
             || waits > BEHIND_STATES
             // States without records pass in numbers, and ingest forgets what was left before.
             || work.entries.iter().any(|entry| entry.record.is_none());

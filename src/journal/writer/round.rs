@@ -2,7 +2,8 @@
 //!
 //! A commit of one event would write most of its pages for these. So one of few events leaves them to one of
 //! the next, at the latest after a moment; what a kill in between leaves out is in the records themselves, or
-//! costs a look at the destination. Nothing is pruned but by cursors that are in the file.
+//! costs a look at the destination. The cursor of one that cannot be asked is left to none. Nothing is pruned
+//! but by cursors that are in the file.
 
 use std::time::Duration;
 
@@ -49,7 +50,8 @@ impl Writer {
         let last = self.rounds.last;
         let rounded_lately = last.is_some_and(|last| now < last + CURSOR_DELAY);
         let in_no_hurry = *self.ending.borrow() == Ending::No && self.blocked.is_none();
-        !(is_light(work) && rounded_lately && in_no_hurry && !self.is_crowded_file())
+        let may_wait = !self.cursors_urgent && !self.is_crowded_file();
+        !(is_light(work) && rounded_lately && in_no_hurry && may_wait)
     }
 
     /// Writes them, and says what marks there are then and how many records went.

@@ -174,6 +174,32 @@ async fn survives(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_position_is_given_twice_where_the_last_records_are_lost_and_no_cursor_had_passed_them()
+{
+    let folder = tempfile::tempdir().unwrap();
+    let config = crashed(folder.path()).await;
+    // A page that is lost takes its rows along; another one that is no page makes it a damaged file.
+    sql(
+        &config.path,
+        "DELETE FROM users; DELETE FROM records WHERE position > 1500; VACUUM;
+         PRAGMA wal_checkpoint(TRUNCATE);",
+    );
+    let mut bytes = std::fs::read(&config.path).unwrap();
+    // Of records that the sink lacks.
+    let page = bytes.len() / PAGE * 4 / 5 * PAGE;
+    bytes[page..page + PAGE].fill(0xa5);
+    std::fs::write(&config.path, &bytes).unwrap();
+    let (journal, metrics) = open(&config).unwrap();
+    let lost = metrics
+        .loss
+        .events_lost
+        .with_label_values(&["journal_corrupt"]);
+    assert!(lost.get() > 0, "the page was none of the records");
+    assert!(journal.appender.position() >= RECORDS);
+    close(journal).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_damaged_page_costs_only_what_was_on_it() {
     let folder = tempfile::tempdir().unwrap();
     let whole = crashed(folder.path()).await;
