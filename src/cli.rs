@@ -194,9 +194,10 @@ pub fn main() -> ExitCode {
     } else {
         telemetry::USUAL
     };
-    if let Err(error) = telemetry::start(levels) {
-        return say(&error, 64);
-    }
+    let log = match telemetry::start(levels) {
+        Ok(log) => log,
+        Err(error) => return say(&error, 64),
+    };
     if let Err(error) = without_core {
         tracing::warn!(%error, "core files cannot be switched off: after a crash one may hold personal data");
     }
@@ -213,6 +214,8 @@ pub fn main() -> ExitCode {
     let outcome = runtime.block_on(dispatch(cli.command));
     // A sink that was left in the middle of a call must not hold up the end.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    // What is said last comes behind everything that was logged.
+    drop(log);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed::Said(code)) => code.into(),

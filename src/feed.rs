@@ -26,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
+use crate::blocking::in_place;
 use crate::capture::Tap;
 use crate::config::FeedConfig;
 use crate::event::Timestamp;
@@ -367,7 +368,7 @@ pub fn api_key(config: &FeedConfig) -> std::io::Result<SecretString> {
 
 /// The secret in a file, without the white space around it.
 fn secret_in(path: &std::path::Path) -> std::io::Result<SecretString> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = in_place(|| std::fs::read_to_string(path)).map_err(|error| {
         std::io::Error::new(
             error.kind(),
             format!("cannot read {}: {error}", path.display()),

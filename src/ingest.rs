@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::blocking::in_place;
 use crate::config::Config;
 use crate::event::{Event, Record, Timestamp};
 use crate::failpoint::{self, Point};
@@ -314,7 +315,7 @@ impl Ingest {
     /// A frame that was set aside cannot be read again: only its shape was kept. An operator who asks
     /// for it gets what the list says of its user.
     fn frames_asked_for(&self) -> Result<(), JournalError> {
-        if !self.journal.reader()?.replays_of_frames()? {
+        if !in_place(|| self.journal.reader()?.replays_of_frames())? {
             return Ok(());
         }
         tracing::info!("dead letters of frames are asked for: the list is compared in their place");

@@ -44,6 +44,7 @@ pub mod backoff;
 pub mod failpoint;
 pub mod capture;
 pub mod private;
+pub mod blocking;
 pub mod cli;
 
 // In the box.

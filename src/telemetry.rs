@@ -1,4 +1,5 @@
-//! The log: on stderr, JSON where no person looks, one fact a line.
+//! The log: on stderr, JSON where no person looks, one fact a line. A thread of its own writes it, so that a
+//! stderr which nobody reads holds up nothing; what is beyond the lines that may wait then is dropped.
 //!
 //! Levels are by the operator's duty: error, somebody must act; warn, unexpected and recovered;
 //! info, milestones. No key, no body and no credential is ever logged: only fields that a list names
@@ -18,6 +19,7 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::reload;
 
 use line::Style;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 
 pub use line::{Line, say};
 
@@ -40,6 +42,9 @@ const CAPPED: [(&str, LevelFilter); 9] = [
 /// What is logged where nothing else is asked for.
 pub const USUAL: &str = "info,librdkafka=warn,rdkafka=warn,async_nats=warn";
 
+/// Lines that may wait for a stderr which is not read.
+const LINES_MAX: usize = 4096;
+
 /// Names the levels that are asked for.
 const VARIABLE: &str = "RUST_LOG";
 
@@ -47,6 +52,13 @@ const VARIABLE: &str = "RUST_LOG";
 static LEVELS: OnceLock<Levels> = OnceLock::new();
 
 type Levels = reload::Handle<Targets, Registry>;
+
+/// The log goes on until this is dropped, which writes what waits, but for two seconds at most.
+#[must_use = "the log ends with it"]
+#[derive(Debug)]
+pub struct Log {
+    _writes: WorkerGuard,
+}
 
 /// Why the levels stay as they are.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +75,7 @@ pub enum LevelsError {
 ///
 /// # Errors
 /// When `RUST_LOG` cannot be understood.
-pub fn start(levels: &str) -> Result<(), String> {
+pub fn start(levels: &str) -> Result<Log, String> {
     let asked = std::env::var_os(VARIABLE).filter(|asked| !asked.is_empty());
     let filter = match &asked {
         Some(asked) => {
@@ -71,10 +83,14 @@ pub fn start(levels: &str) -> Result<(), String> {
         }
         None => filter(levels)?,
     };
-    let (subscriber, handle) = subscriber(filter, std::io::stderr, Style::of_stderr());
+    let (lines, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LINES_MAX)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    let (subscriber, handle) = subscriber(filter, lines, Style::of_stderr());
     subscriber.try_init().map_err(|error| error.to_string())?;
     LEVELS.set(handle).unwrap_or_default();
-    Ok(())
+    Ok(Log { _writes: guard })
 }
 
 /// The levels in force, caps included, as a text that [`set_levels`] takes.

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 pub use super::ledger::Ledger;
 use super::ledger::{Page, Spending};
 use super::limits::RETRY_AFTER_MAX;
+use crate::blocking::in_place;
 use crate::config::LimitsConfig;
 use crate::event::Timestamp;
 
@@ -162,7 +163,7 @@ impl Budget {
     /// what this process has spent is all that is known.
     fn page(&self, spending: &mut Spending) -> Option<(&Ledger, Page)> {
         let ledger = self.ledger.as_ref()?;
-        let taken_up = ledger.open().and_then(|mut page| {
+        let taken_up = in_place(|| ledger.open()).and_then(|mut page| {
             let said = page.read()?;
             spending.merge(said.unwrap_or_else(|| self.everything()));
             Ok(page)

@@ -174,6 +174,8 @@ impl Ingest {
                 for user in users {
                     self.listed_user(user).await?;
                 }
+                // Each of them was perhaps looked up in the file, and nobody else could go on.
+                tokio::task::yield_now().await;
                 Ok(())
             }
             Listed::End { complete } => self.was_read(complete).await,

@@ -99,3 +99,29 @@ async fn a_proxy_that_the_environment_names_is_asked_by_neither_feed_nor_list() 
     bridge.terminate();
     simulator.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_holds_up_neither_the_events_nor_the_end() {
+    let simulator = Simulator::start(Options::for_tests()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let events = folder.path().join("events.jsonl");
+    let yaml = config(&simulator, folder.path(), "", &file_sink("local", &events));
+    let (mut bridge, unread) = Bridge::start_unread(folder.path(), &yaml);
+    bridge.wait_ready();
+    // A line of the log each: several times what the pipe and the lines that may wait hold.
+    let frames = 8000;
+    for _ in 0..frames {
+        simulator.control().send_raw_text("{oops".to_owned()).await;
+    }
+    simulator.control().step(10).await;
+    crate::support::eventually("the events behind them", || {
+        (bridge.metric("feed_frames_total{kind=\"event\"}") == 10.0).then_some(())
+    });
+    assert_eq!(bridge.metric_sum("dead_letters_total"), f64::from(frames));
+    bridge.wait_delivered();
+    assert_eq!(bridge.get("/livez").0, 200);
+    bridge.signal("TERM");
+    assert!(bridge.wait().success());
+    drop(unread);
+    simulator.shutdown().await;
+}

@@ -13,6 +13,7 @@ use rdkafka::types::RDKafkaConfRes;
 use serde_json::Value;
 
 use super::super::{ErrorClass, SinkError};
+use crate::blocking::in_place;
 use crate::config::KafkaConfig;
 
 /// An option whose name ends so is read from the file that it names.
@@ -169,7 +170,7 @@ fn resolve(config: &KafkaConfig) -> Result<BTreeMap<String, String>, SinkError> 
 }
 
 fn read(name: &str, path: &str) -> Result<String, SinkError> {
-    let text = std::fs::read_to_string(Path::new(path))
+    let text = in_place(|| std::fs::read_to_string(Path::new(path)))
         .map_err(|error| wrong(name, &format!("{path} cannot be read: {error}")))?;
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(wrong(name, &format!("{path} is empty"))),

@@ -13,6 +13,7 @@ use super::super::{ErrorClass, SinkError};
 use super::answers::Answers;
 use super::errors;
 use super::watch::Watch;
+use crate::blocking::in_place;
 use crate::config::NatsConfig;
 
 /// For one address: TCP, TLS and the greeting.
@@ -158,7 +159,7 @@ fn login(config: &NatsConfig) -> String {
 }
 
 fn secret(option: &str, path: &Path) -> Result<String, SinkError> {
-    let text = std::fs::read_to_string(path)
+    let text = in_place(|| std::fs::read_to_string(path))
         .map_err(|error| wrong(option, path, &format!("cannot be read: {error}")))?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
@@ -168,7 +169,7 @@ fn secret(option: &str, path: &Path) -> Result<String, SinkError> {
 }
 
 fn readable(option: &str, path: &Path) -> Result<(), SinkError> {
-    std::fs::File::open(path)
+    in_place(|| std::fs::File::open(path))
         .map(drop)
         .map_err(|error| wrong(option, path, &format!("cannot be read: {error}")))
 }

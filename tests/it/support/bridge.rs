@@ -165,6 +165,34 @@ impl Bridge {
         bridge
     }
 
+    /// Starts the program with a standard error that is read up to the line of the admin port and then never
+    /// again, for as long as what is given beside it lives.
+    pub(crate) fn start_unread(folder: &Path, yaml: &str) -> (Self, impl Sized) {
+        let path = folder.join("bridge.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        let (errors, writes) = std::io::pipe().unwrap();
+        let child = Command::new(program())
+            .args(["run", "--config"])
+            .arg(path)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(writes)
+            .spawn()
+            .unwrap();
+        let mut errors = std::io::BufReader::with_capacity(1, errors);
+        let admin = std::io::BufRead::lines(&mut errors).find_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(&line.unwrap()).ok()?;
+            Some(line["address"].as_str()?.to_owned())
+        });
+        let bridge = Self {
+            child,
+            log: folder.join("unread.log"),
+            admin: Some(admin.expect("the admin port")),
+        };
+        (bridge, errors)
+    }
+
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
