@@ -31,7 +31,7 @@ use crate::config::JournalConfig;
 use crate::event::{Record, Timestamp};
 use crate::failpoint::{self, Point};
 use crate::metrics::Metrics;
-use round::CURSOR_DELAY;
+use round::{CURSOR_DELAY, CURSOR_DELAY_URGENT};
 
 /// Events in one commit at most.
 pub(super) const COMMIT_RECORDS_MAX: usize = 2048;
@@ -290,6 +290,7 @@ impl Writer {
         match (self.blocked, self.cursors_dirty) {
             (Some(Blocked::Full), _) => self.tried + FULL_POLL,
             (Some(Blocked::DiskFull | Blocked::Locked), _) => self.tried + RETRY,
+            (None, Some(since)) if self.cursors_urgent => since + CURSOR_DELAY_URGENT,
             (None, Some(since)) => since + CURSOR_DELAY,
             (None, None) if !self.behind.is_empty() => self.tried + CURSOR_DELAY,
             (None, None) => self.tried + IDLE,

@@ -16,7 +16,10 @@ use crate::event::{Origin, Timestamp};
 use crate::journal::{Ending, Entry, IN_FLIGHT_BYTES, schema};
 
 /// A cursor is written at the latest after this time, and with it all else that need not be in every commit.
-pub(super) const CURSOR_DELAY: Duration = Duration::from_millis(100);
+pub(super) const CURSOR_DELAY: Duration = Duration::from_millis(500);
+
+/// One whose destination cannot be asked is written after this time where no event comes that it could ride with.
+pub(super) const CURSOR_DELAY_URGENT: Duration = Duration::from_millis(100);
 
 /// Since a commit last wrote these.
 #[derive(Default)]
