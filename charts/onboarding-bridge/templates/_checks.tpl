@@ -35,7 +35,12 @@ What the schema cannot say: values that are wrong together. Each message names t
 {{- end -}}
 {{- include "onboarding-bridge.checkSecrets" . -}}
 {{- include "onboarding-bridge.checkPaths" (dict "feed" .feed "at" (printf "%sconfig" $at) "value" $config) -}}
+{{- $names := dict -}}
 {{- range $index, $sink := $config.sinks -}}
+{{- if hasKey $names (toString $sink.name) -}}
+{{- fail (printf "%sconfig.sinks[%d].name: %s is the name of sinks[%v] already; each sink has a cursor by its name" $at $index $sink.name (get $names (toString $sink.name))) -}}
+{{- end -}}
+{{- $_ := set $names (toString $sink.name) (toString $index) -}}
 {{- include "onboarding-bridge.checkSink" (dict "feed" $.feed "at" (printf "%sconfig.sinks[%d]" $at $index) "sink" $sink) -}}
 {{- end -}}
 {{- include "onboarding-bridge.checkVolume" . -}}
