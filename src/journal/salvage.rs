@@ -11,7 +11,7 @@
 mod walk;
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
@@ -102,7 +102,19 @@ pub(super) fn mark(mut lock: &File, error: &JournalError) {
     }
 }
 
+/// Whether the header names versions of SQLite's format that no journal has: 1 while it is created, 2 from then
+/// on. SQLite takes them at their word, and the file for one that can only be read, or that has no log.
+fn has_foreign_version(path: &Path) -> bool {
+    let mut header = [0; 20];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    let is_database = header.starts_with(b"SQLite format 3\0");
+    read.is_ok() && is_database && !matches!(header[18..], [1, 1] | [2, 2])
+}
+
 fn checked(path: &Path, keys: &Keys) -> Result<Opened, JournalError> {
+    if has_foreign_version(path) {
+        return Err(trouble::damaged("the versions in its header".to_owned()).into());
+    }
     let opened = schema::open(path, keys)?;
     let connection = &opened.connection;
     schema::check_tables(connection)?;

@@ -200,6 +200,23 @@ async fn no_position_is_given_twice_where_the_last_records_are_lost_and_no_curso
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_names_another_version_of_the_format_costs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = crashed(folder.path()).await;
+    let bytes = std::fs::read(&whole.path).unwrap();
+    let (journal, _) = open(&whole).unwrap();
+    let before = contents(&journal);
+    close(journal).await;
+    for (at, value) in [(18, 0x41), (18, 3), (18, 0), (19, 1), (19, 0)] {
+        let mut damaged = bytes.clone();
+        damaged[at] = value;
+        let what = format!("byte {at} is {value}");
+        let left = survives(&whole.path, &what, &damaged, &before).await;
+        assert_eq!(left, Some(RECORDS), "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_damaged_page_costs_only_what_was_on_it() {
     let folder = tempfile::tempdir().unwrap();
     let whole = crashed(folder.path()).await;
