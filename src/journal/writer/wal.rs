@@ -13,7 +13,7 @@ use super::Writer;
 use crate::journal::schema::PAGE_BYTES;
 
 /// Pages in the log that are not in the file yet, after which they are moved.
-const CHECKPOINT_PAGES: i64 = 16 * 1024 * 1024 / PAGE_BYTES;
+const CHECKPOINT_PAGES: i64 = 4 * 1024 * 1024 / PAGE_BYTES;
 
 /// The log is cut back to this when it is written anew.
 const WAL_BYTES: i64 = 32 * 1024 * 1024;

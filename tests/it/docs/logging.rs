@@ -9,6 +9,8 @@ const HEAD: &str = "# The log
 <!-- Generated from src/telemetry/fields.rs by `UPDATE_DOCS=1 cargo test --test it docs`. -->
 
 The log goes to standard error, one fact a line.
+A thread of its own writes it: where nobody reads standard error, 4096 lines wait, further ones are lost, and events, probes and the end go on.
+An end waits two seconds for it at most.
 Where a person looks (a terminal) a line is words, everywhere else it is one JSON object:
 
 ```json
