@@ -234,7 +234,7 @@ chart: chart-bridge $(HELM) $(HELM_UNITTEST) $(KUBECONFORM) $(CHART_PYTHON)/.don
 	trap 'rm -rf "$$work"' EXIT
 	export HELM_CACHE_HOME=$$work/cache HELM_CONFIG_HOME=$$work/config HELM_DATA_HOME=$$work/data
 	$(BRIDGE) schema config > "$$work/config.json"
-	$(CHART_PYTHON)/bin/python charts/tools/generate.py "$$work/config.json" --check
+	$(CHART_PYTHON)/bin/python -B charts/tools/generate.py "$$work/config.json" $(lastword $(KUBERNETES_VERSIONS)) --check
 	$(HELM_UNITTEST) --strict $(CHART)
 	$(CHART_PYTHON)/bin/python charts/tools/kube_schemas.py "$$work/schemas" "$$($(CRDS))" $(KUBERNETES_VERSIONS)
 	$(CHART_PYTHON)/bin/python charts/tests/rendered.py --helm $(HELM) --kubeconform $(KUBECONFORM) --bridge $(BRIDGE) \
@@ -251,7 +251,7 @@ chart-docs: chart-bridge $(CHART_PYTHON)/.done ## write the chart's values.schem
 	work=$$(mktemp -d)
 	trap 'rm -rf "$$work"' EXIT
 	$(BRIDGE) schema config > "$$work/config.json"
-	$(CHART_PYTHON)/bin/python charts/tools/generate.py "$$work/config.json"
+	$(CHART_PYTHON)/bin/python -B charts/tools/generate.py "$$work/config.json" $(lastword $(KUBERNETES_VERSIONS))
 
 ## Tools. Each is made beside its place and then renamed, so that an interrupted make leaves no half.
 

@@ -15,7 +15,7 @@ import yaml
 
 TESTS = pathlib.Path(__file__).resolve().parent
 CHART = TESTS.parent / "onboarding-bridge"
-LEAST = 80
+LEAST = 140
 
 
 def rendered(helm, *files):

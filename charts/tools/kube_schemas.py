@@ -33,22 +33,53 @@ def localised(node, needed):
     return made
 
 
-def builtin(version, out):
+def folder_of(version):
     folder = SOURCE / f"v{version}-local-strict"
     if not folder.is_dir():
         sys.exit(f"kube_schemas.py: no schemas for Kubernetes {version}")
-    definitions = json.loads((folder / "_definitions.json").read_text())["$defs"]
+    return folder
+
+
+def embedded(folder, todo):
+    """The definitions of these names, and of all that they need."""
+    known = json.loads((folder / "_definitions.json").read_text())["$defs"]
+    made = {}
+    while todo:
+        name = todo.pop()
+        if name not in made:
+            made[name] = localised(known[name], todo)
+    return made
+
+
+def builtin(version, out):
+    folder = folder_of(version)
     for file in folder.glob("[!_]*.json"):
         schema = json.loads(file.read_text())
         if not {"apiVersion", "kind"} <= set(schema.get("properties", {})):
             continue
-        todo, embedded = [], {}
+        todo = []
         schema = localised(schema, todo)
-        while todo:
-            name = todo.pop()
-            if name not in embedded:
-                embedded[name] = localised(definitions[name], todo)
-        (out / file.name).write_text(json.dumps({**schema, "$defs": embedded}))
+        (out / file.name).write_text(json.dumps({**schema, "$defs": embedded(folder, todo)}))
+
+
+def plain(node):
+    """The node without descriptions, and without what Helm does not look at."""
+    if isinstance(node, list):
+        return [plain(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    noise = {"format"} | {key for key in node if key.startswith("x-kubernetes-")}
+    if isinstance(node.get("description"), str):
+        noise.add("description")
+    return {key: plain(value) for key, value in node.items() if key not in noise}
+
+
+def definitions(schema, beginning, version):
+    """What a schema refers to by names that begin so, for a schema of another's own."""
+    todo = []
+    localised(schema, todo)
+    todo = [name for name in todo if name.startswith(beginning)]
+    return dict(sorted(plain(embedded(folder_of(version), todo)).items()))
 
 
 def strict(node):
@@ -83,4 +114,5 @@ def main():
         custom(crds, folder)
 
 
-main()
+if __name__ == "__main__":
+    main()
