@@ -98,7 +98,7 @@ image: ## the image, built but for compiling, looked into, and run; IMAGE_PROGRA
 	tests/image.py --program $(IMAGE_PROGRAM) $(if $(filter-out $(BUILT),$(IMAGE_PROGRAM)),--release)
 
 BEDS = $(ONBOARDING_BRIDGE_BED_CACHE)
-compose: $(COMPOSE) $(KAFKA_TOOLS) $(NATS_CLI) ## the services of docker-compose.yml, run without an engine, up to an event at `watch`
+compose: $(COMPOSE) $(KAFKA_TOOLS) $(NATS_CLI) ## the services of docker-compose.yml, run without an engine, up to an event at `watch`: both buses, then each alone
 	cargo build --locked --bin onboarding-bridge
 	tests/beds/kafka.sh fetch
 	tests/beds/nats.sh fetch
@@ -192,8 +192,20 @@ doc: ## rustdoc of everything, private items too, every warning an error
 deny: $(CARGO_DENY) ## bans, licences and sources of the dependencies (deny.toml)
 	$(CARGO_DENY) --all-features --locked check --hide-inclusion-graph bans licenses sources
 
-compose-check: $(COMPOSE) $(PYTHON_TOOLS)/.done ## docker-compose.yml, by Compose itself and by the specification's schema
-	$(COMPOSE) --profile '*' config --quiet
+compose-check: $(COMPOSE) $(PYTHON_TOOLS)/.done ## docker-compose.yml, by Compose itself with each profile, and by the specification's schema
+	unset COMPOSE_PROFILES
+	check() {
+	  local profile words=()
+	  for profile; do words+=(--profile "$$profile"); done
+	  $(COMPOSE) "$${words[@]}" config --quiet || { echo "with the profiles: $${*:-those of .env}"; exit 1; }
+	}
+	check
+	check '*'
+	check kafka watch
+	check nats watch-nats
+	for buses in kafka nats 'kafka nats'; do
+	  for more in '' chaos observability 'chaos observability'; do check $$buses $$more; done
+	done
 	$(PYTHON_TOOLS)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 .PHONY: monitoring monitoring-files

@@ -7,9 +7,9 @@
 Needs root, java, prometheus and alertmanager. Each in a network of its own, on a copy of the file system that
 is gone at the end, the services start in the order of `depends_on`, with the command, the environment, the
 files, the user and the health check that docker-compose.yml gives them; only the programs are this
-machine's. Then an event must have come through to the service `watch`, and each published port must be
-open. There is no Grafana: its service is left out. Memory, capabilities and the read-only root are the
-engine's part.
+machine's. Then an event must have come through to the watcher of each bus, and each published port must be
+open. That is done with every profile, with Kafka alone, and with NATS alone. There is no Grafana: its service
+is left out. Memory, capabilities and the read-only root are the engine's part.
 """
 
 import argparse
@@ -27,6 +27,10 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOT_HERE = {"grafana"}
 PATIENCE = 150
+# The profiles of a case, and the buses that there are then.
+CASES = [(("*",), ("kafka", "nats")), (("kafka", "watch"), ("kafka",)), (("nats", "watch-nats"), ("nats",))]
+# Whose services there are only with the profile: the watcher of a bus, and what it prints at an event.
+WATCHERS = {"kafka": ("watch", "Partition:"), "nats": ("watch-nats", "[#1]")}
 TOOLS = {
     "kafka-topics.sh": "org.apache.kafka.tools.TopicCommand",
     "kafka-broker-api-versions.sh": "org.apache.kafka.tools.BrokerApiVersionsCommand",
@@ -55,6 +59,8 @@ class Service:
         """A network of its own, as a container has, from which the others are reached."""
         outside, gate = f"v{self.number}", f"10.77.{self.number}.1"
         run("ip", "netns", "add", self.name)
+        if self.said.get("network_mode") == "none":
+            return
         run("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", self.name)
         run("ip", "address", "add", f"{gate}/24", "dev", outside)
         run("ip", "link", "set", outside, "up")
@@ -100,11 +106,21 @@ class Service:
             if mount["type"] == "bind":
                 put(pathlib.Path(mount["source"]), target)
                 continue
-            target.mkdir(parents=True, exist_ok=True)
-            if self.image() == "onboarding-bridge":
-                # As the image's directory is, whose ownership a new volume takes over.
-                os.chown(target, 65532, 65532)
-                target.chmod(0o700)
+            volume = pathlib.Path("/volumes", mount["source"])
+            if not volume.exists():
+                volume.mkdir(parents=True)
+                if mount["source"] == "journal":
+                    # As the image's directory is, whose ownership a new volume takes over.
+                    os.chown(volume, 65532, 65532)
+                    volume.chmod(0o700)
+                if mount["source"] == "config":
+                    # As an earlier start with other buses leaves it.
+                    (volume / "bridge.yaml").write_text("of: the start before\n")
+            if not target.is_mount():
+                target.mkdir(parents=True, exist_ok=True)
+                run("mount", "--bind", volume, target)
+                if mount.get("read_only"):
+                    run("mount", "-o", "remount,bind,ro", target)
         for secret in self.said.get("secrets", []):
             put(ROOT / "compose" / f"{secret['source']}.example", pathlib.Path("/run/secrets", secret["source"]))
 
@@ -209,13 +225,31 @@ def get(url):
         return answer.read().decode()
 
 
-def judge(services):
-    status = json.loads(get("http://bridge:9464/status"))
-    states = {sink["name"]: (sink["state"], sink["delivered"] > 0) for sink in status["sinks"]}
-    if states != {"kafka": ("delivering", True), "nats": ("delivering", True)}:
-        fail(f"the sinks are {states}")
-    services["watch"].start()
-    wait_for("an event at `watch`", lambda: "Partition:" in services["watch"].log.read_text())
+def judge(services, buses):
+    """What holds in each case: these sinks and no others, and an event at the watcher of each."""
+    status = lambda: json.loads(get("http://bridge:9464/status"))["sinks"]  # noqa: E731
+    if sorted(sink["name"] for sink in status()) != sorted(buses):
+        fail(f"with {buses} the sinks are {status()}")
+    wait_for(
+        "each sink to deliver",
+        lambda: all(sink["state"] == "delivering" and sink["delivered"] > 0 for sink in status()),
+    )
+    for bus in buses:
+        name, event = WATCHERS[bus]
+        watcher = services[name]
+        watcher.start()
+        wait_for(f"an event at `{name}`", lambda: event in watcher.log.read_text())  # noqa: B023
+    for name, service in services.items():
+        for port in service.said.get("ports", []):
+            if port["host_ip"] != "127.0.0.1":
+                fail(f"{name} publishes {port} to other machines")
+            try:
+                socket.create_connection((service.address, port["target"]), 10).close()
+            except OSError as error:
+                fail(f"nobody listens on {port['target']} of {name}: {error}")
+
+
+def judge_observers(services):
     targets = lambda: json.loads(get("http://prometheus:9090/api/v1/targets"))  # noqa: E731
     wait_for(
         "Prometheus to scrape the bridge",
@@ -229,14 +263,6 @@ def judge(services):
         fail(f"Prometheus has {rules}")
     managers = lambda: json.loads(get("http://prometheus:9090/api/v1/alertmanagers"))  # noqa: E731
     wait_for("Alertmanager", lambda: managers()["data"]["activeAlertmanagers"])
-    for name, service in services.items():
-        for port in service.said.get("ports", []):
-            if port["host_ip"] != "127.0.0.1":
-                fail(f"{name} publishes {port} to other machines")
-            try:
-                socket.create_connection((service.address, port["target"]), 10).close()
-            except OSError as error:
-                fail(f"nobody listens on {port['target']} of {name}: {error}")
     wait_for("trouble by `chaos`", lambda: "close" in services["chaos"].log.read_text())
     lost = 'onboarding_bridge_feed_reconnects_total{reason="closed"} '
     wait_for(
@@ -267,7 +293,8 @@ def inside(options):
     pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     for service in services.values():
         service.network()
-    waiting = [name for name in services if name != "watch"]
+    watchers = {name for name, _ in WATCHERS.values()}
+    waiting = [name for name in services if name not in watchers]
     try:
         until = time.monotonic() + PATIENCE
         while waiting:
@@ -276,6 +303,7 @@ def inside(options):
                 if all(
                     other not in waiting and services[other].is_as_far(how["condition"])
                     for other, how in wanted.items()
+                    if other in services or how["required"]
                 ):
                     services[name].start()
                     waiting.remove(name)
@@ -291,21 +319,45 @@ def inside(options):
         for service in services.values():
             if service.process and "healthcheck" in service.said:
                 wait_for(f"the health of {service.name}", service.healthy)
-        judge(services)
+        judge(services, options.buses.split(","))
+        if "chaos" in services:
+            judge_observers(services)
     finally:
         for service in reversed(services.values()):
             service.end()
-    print(f"compose.py: {len(services)} services ran, and an event came through to `watch`")
+    print(f"compose.py: {options.buses}: {len(services)} services ran, and an event came through", flush=True)
 
 
-def enter(options, words):
+def configuration(options, *profiles):
+    """What Compose makes of the file with these profiles, or with those of .env."""
+    command = [options.compose]
+    for profile in profiles:
+        command += ["--profile", profile]
+    environment = {name: value for name, value in os.environ.items() if name != "COMPOSE_PROFILES"}
+    return run(*command, "config", "--format", "json", cwd=ROOT, env=environment, stdout=subprocess.PIPE).stdout
+
+
+def selected(options, *profiles):
+    return set(json.loads(configuration(options, *profiles))["services"])
+
+
+def judge_profiles(options):
+    """Without a profile there are both buses, and with that of one there is nothing of the other."""
+    both = selected(options, "kafka", "nats")
+    if selected(options) != both:
+        fail(f"without a profile the services are {sorted(selected(options))}, not {sorted(both)}")
+    for bus, other in (("kafka", "nats"), ("nats", "kafka")):
+        wanted = {name for name in both if other not in name}
+        if selected(options, bus) != wanted or not {bus, "bridge"} <= wanted:
+            fail(f"with the profile {bus} the services are {sorted(selected(options, bus))}, not {sorted(wanted)}")
+
+
+def enter(options, words, profiles, buses):
     """Makes the copy of the file system, whose changes are in memory, and goes there."""
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        command = [options.compose, "--profile", "*", "config", "--format", "json"]
         said = folder / "said.json"
-        with said.open("w") as output:
-            run(*command, cwd=ROOT, stdout=output)
+        said.write_bytes(configuration(options, *profiles))
         script = """set -euo pipefail
 ip link set lo up
 mount -t tmpfs none "$1"
@@ -329,23 +381,28 @@ exec chroot "$FOLDER/root" "$@"
         done = subprocess.run(
             ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script, "-",
              str(made), str(said), sys.executable, "-B", str(ROOT / "tests" / "compose.py"), *words,
-             "--said", "/said.json"],
+             "--said", "/said.json", "--buses", ",".join(buses)],
             env={**os.environ, "FOLDER": str(made), "PLACES": " ".join(places)}, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
-        sys.exit(done.returncode)
+        if done.returncode:
+            sys.exit(done.returncode)
 
 
 def main():
     parser = argparse.ArgumentParser()
     for name in ("compose", "program", "kafka", "tools", "nats", "cli"):
         parser.add_argument(f"--{name}", required=True, type=lambda path: str(pathlib.Path(path).resolve()))
-    parser.add_argument("--said", help=argparse.SUPPRESS)
+    for name in ("said", "buses"):
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.said:
         inside(options)
-    else:
-        given = {name: value for name, value in vars(options).items() if name != "said"}
-        enter(options, [word for name, value in given.items() for word in (f"--{name}", value)])
+        return
+    given = {name: value for name, value in vars(options).items() if value}
+    words = [word for name, value in given.items() for word in (f"--{name}", value)]
+    judge_profiles(options)
+    for profiles, buses in CASES:
+        enter(options, words, profiles, buses)
 
 
 main()
