@@ -4,6 +4,7 @@
 //! checks values against each other; it never opens a connection and never reads a secret (a secret
 //! is read where it is used, so that a rotated one needs no restart).
 
+mod files;
 pub mod load;
 pub mod sinks;
 pub mod units;
@@ -12,12 +13,15 @@ pub mod validate;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+pub use files::{NamedFile, files};
 pub use load::{ConfigError, load, load_text};
 pub use sinks::{FileConfig, KafkaConfig, NatsConfig, SinkConfig};
 pub use units::{Secret, Size, Span};
+
+use crate::state::FieldName;
 
 /// Everything that `run` and `check` need to know.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -252,6 +256,7 @@ pub struct PrivacyConfig {
     pub token_recipients_file: Option<PathBuf>,
     /// A policy a field: `email`, `first_name`, `last_name`, `phone_number`, `account_type`,
     /// `account_role`, `status`, `requirements`. Default: `keep`.
+    #[schemars(schema_with = "fields_schema")]
     pub fields: BTreeMap<String, FieldPolicy>,
     /// Whether records carry the vendor's `user_id` or its HMAC.
     pub key: KeyPolicy,
@@ -336,6 +341,14 @@ impl Default for ShutdownConfig {
             drain: Span::seconds(25),
         }
     }
+}
+
+/// A policy for each field that there is, and for no other.
+fn fields_schema(generator: &mut SchemaGenerator) -> Schema {
+    let policy = generator.subschema_for::<FieldPolicy>();
+    let fields = FieldName::ALL.iter().map(|field| field.as_str());
+    let fields: BTreeMap<&str, &Schema> = fields.map(|field| (field, &policy)).collect();
+    json_schema!({"type": "object", "properties": fields, "additionalProperties": false})
 }
 
 /// A section that is left out: each of its values has a default.

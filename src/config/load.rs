@@ -2,10 +2,11 @@
 //!
 //! The only module that reads the process environment, besides `RUST_LOG` in `telemetry`. It never prints a value that may be secret.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use serde_path_to_error::{Path, Segment};
 
 use super::{Config, SinkConfig, validate};
 
@@ -32,7 +33,7 @@ pub enum ConfigError {
         reason: String,
     },
     /// A key that does not exist.
-    #[error("unknown key `{key}`{hint}; `onboarding-bridge schema config` lists all keys", hint = did_you_mean(.nearest.as_deref()))]
+    #[error("unknown key `{key}`{hint}{HINT}", hint = did_you_mean(.nearest.as_deref()))]
     UnknownKey {
         /// Its whole path.
         key: String,
@@ -47,9 +48,28 @@ pub enum ConfigError {
         /// What is expected.
         reason: String,
     },
+    /// More than one of these.
+    #[error("{}", together(.0))]
+    Several(Vec<Self>),
     /// Values that are wrong together.
     #[error("{}", .0.join("; "))]
     Invalid(Vec<String>),
+}
+
+/// After whatever is said of an unknown key.
+const HINT: &str = "; `onboarding-bridge schema config` lists all keys";
+
+/// All of them in one line, the hint once.
+fn together(errors: &[ConfigError]) -> String {
+    let said: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let bare = said
+        .iter()
+        .map(|said| said.strip_suffix(HINT).unwrap_or(said));
+    let line = bare.collect::<Vec<_>>().join("; ");
+    match said.iter().any(|said| said.ends_with(HINT)) {
+        true => line + HINT,
+        false => line,
+    }
 }
 
 fn did_you_mean(nearest: Option<&str>) -> String {
@@ -61,8 +81,9 @@ fn did_you_mean(nearest: Option<&str>) -> String {
 /// Loads and checks the configuration file, overridden by the process environment.
 ///
 /// # Errors
-/// [`ConfigError`] names the first key that cannot be used, or all values that are wrong together.
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
+/// [`ConfigError`] names each unknown key and the first value of each section or sink that cannot be used,
+/// or all values that are wrong together.
+pub fn load(path: &std::path::Path) -> Result<Config, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
         path: path.to_owned(),
         source,
@@ -76,7 +97,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 /// As [`load`].
 pub fn load_text(
     text: &str,
-    path: &Path,
+    path: &std::path::Path,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
     let syntax = |reason: String| ConfigError::Syntax {
@@ -101,10 +122,21 @@ pub fn load_text(
         .entry("feed")
         .or_insert_with(|| Value::Object(Map::new()));
     let sinks = sections.remove("sinks").unwrap_or(Value::Array(Vec::new()));
-    let mut config: Config = typed(root, "")?;
-    config.sinks = sinks_of(sinks)?;
-    validate::check(&config)?;
-    Ok(config)
+    let mut wrong = Vec::new();
+    let config: Option<Config> = typed(root, "", &mut wrong);
+    let sinks = sinks_of(sinks, &mut wrong);
+    match (config, wrong.pop()) {
+        (Some(config), None) => {
+            let config = Config { sinks, ..config };
+            validate::check(&config)?;
+            Ok(config)
+        }
+        (_, Some(last)) if wrong.is_empty() => Err(last),
+        (_, last) => {
+            wrong.extend(last);
+            Err(ConfigError::Several(wrong))
+        }
+    }
 }
 
 /// Sets the value at `FEED__URL`; a part that is a number is an index into a list.
@@ -134,54 +166,92 @@ fn overlay(root: &mut Value, keys: &str, value: &str) -> Result<(), ConfigError>
 }
 
 /// Each sink on its own, so that a mistake is named with its place.
-fn sinks_of(sinks: Value) -> Result<Vec<SinkConfig>, ConfigError> {
-    let wrong = |key: String, reason: &str| ConfigError::Value {
+fn sinks_of(sinks: Value, wrong: &mut Vec<ConfigError>) -> Vec<SinkConfig> {
+    let value = |key: String, reason: &str| ConfigError::Value {
         key,
         reason: reason.to_owned(),
     };
     let Value::Array(sinks) = sinks else {
-        return Err(wrong("sinks".to_owned(), "expected a list"));
+        wrong.push(value("sinks".to_owned(), "expected a list"));
+        return Vec::new();
     };
-    let parse = |(index, mut sink): (usize, Value)| {
+    let mut parsed = Vec::new();
+    for (index, mut sink) in sinks.into_iter().enumerate() {
         let key = format!("sinks[{index}]");
         let kind = sink
             .as_object_mut()
             .and_then(|fields| fields.remove("type"));
-        match kind.as_ref().and_then(Value::as_str) {
-            Some("kafka") => typed(sink, &key).map(SinkConfig::Kafka),
-            Some("nats") => typed(sink, &key).map(SinkConfig::Nats),
-            Some("file") => typed(sink, &key).map(SinkConfig::File),
-            _ => Err(wrong(
-                format!("{key}.type"),
-                "expected one of kafka, nats, file",
-            )),
-        }
-    };
-    sinks.into_iter().enumerate().map(parse).collect()
+        parsed.extend(match kind.as_ref().and_then(Value::as_str) {
+            Some("kafka") => typed(sink, &key, wrong).map(SinkConfig::Kafka),
+            Some("nats") => typed(sink, &key, wrong).map(SinkConfig::Nats),
+            Some("file") => typed(sink, &key, wrong).map(SinkConfig::File),
+            _ => {
+                let reason = "expected one of kafka, nats, file";
+                wrong.push(value(format!("{key}.type"), reason));
+                None
+            }
+        });
+    }
+    parsed
 }
 
-fn typed<T: DeserializeOwned>(value: Value, parent: &str) -> Result<T, ConfigError> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
+/// The typed value. Each unknown key is noted and left out, so that the next one shows; a wrong value ends it.
+fn typed<T: DeserializeOwned>(
+    mut value: Value,
+    parent: &str,
+    wrong: &mut Vec<ConfigError>,
+) -> Option<T> {
+    let noted = wrong.len();
+    loop {
+        let error = match serde_path_to_error::deserialize(value.clone()) {
+            Ok(typed) => return (wrong.len() == noted).then_some(typed),
+            Err(error) => error,
+        };
         let inner = error.path().to_string();
         let key = match (parent, inner.as_str()) {
             ("", _) => inner,
             (_, ".") => parent.to_owned(),
             _ => format!("{parent}.{inner}"),
         };
-        describe(key, &error.inner().to_string())
-    })
+        let reason = error.inner().to_string();
+        wrong.push(describe(key, &reason));
+        let unknown = unknown_field(&reason).map(|(unknown, _)| unknown);
+        if !unknown.is_some_and(|unknown| take_out(&mut value, error.path(), unknown)) {
+            return None;
+        }
+    }
+}
+
+/// Takes an unknown key out of the map that it stands in; whether it was there.
+fn take_out(value: &mut Value, path: &Path, unknown: &str) -> bool {
+    let mut steps: Vec<&Segment> = path.iter().collect();
+    if matches!(steps.last(), Some(Segment::Map { key }) if key == unknown) {
+        steps.pop();
+    }
+    let map = steps.into_iter().try_fold(value, |place, step| match step {
+        Segment::Map { key } => place.get_mut(key),
+        Segment::Seq { index } => place.get_mut(index),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    });
+    let map = map.and_then(Value::as_object_mut);
+    map.is_some_and(|map| map.remove(unknown).is_some())
+}
+
+/// The key that serde does not know, and those that it knows there.
+fn unknown_field(reason: &str) -> Option<(&str, impl Iterator<Item = &str>)> {
+    let reason = reason.strip_prefix("unknown field")?;
+    let mut names = reason.split('`').skip(1).step_by(2);
+    Some((names.next()?, names))
 }
 
 /// Turns serde's words for an unknown key, which list the known ones, into ours.
 fn describe(key: String, reason: &str) -> ConfigError {
-    if !reason.starts_with("unknown field") {
+    let Some((unknown, names)) = unknown_field(reason) else {
         return ConfigError::Value {
             key,
             reason: reason.to_owned(),
         };
-    }
-    let mut names = reason.split('`').skip(1).step_by(2);
-    let unknown = names.next().unwrap_or_default();
+    };
     let nearest = names
         .map(|name| (strsim::osa_distance(unknown, name), name))
         .filter(|(distance, _)| *distance <= 1 + unknown.len() / 4)
@@ -210,7 +280,7 @@ sinks:
         let environment = environment
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        load_text(text, Path::new("bridge.yaml"), environment)
+        load_text(text, std::path::Path::new("bridge.yaml"), environment)
     }
 
     #[test]
@@ -248,6 +318,32 @@ sinks:
         assert_eq!(config.feed.ping_interval, super::super::Span::seconds(3));
         assert_eq!(config.feed.limits.connections, 2);
         assert_eq!(config.sinks[0].name(), "other");
+    }
+
+    #[test]
+    fn every_unknown_key_is_told_at_once_and_a_wrong_value_of_each_part() {
+        let text = GOOD
+            .replace(
+                "api_key: k",
+                "api_key: k, ulr: x, feed: {}, limits: {conections: 2}",
+            )
+            .replace(
+                "path: '-'}",
+                "path: '-', pth: 1}\n  - {name: o, type: file, path: '-', control: perhaps}",
+            );
+        let message = loaded(&format!("{text}sink: 1\n"), &[])
+            .unwrap_err()
+            .to_string();
+        for key in [
+            "unknown key `feed.ulr`",
+            "unknown key `feed.feed`",
+            "unknown key `feed.limits.conections`",
+            "unknown key `sink`",
+            "unknown key `sinks[0].pth`",
+            "`sinks[1].control`: ",
+        ] {
+            assert_eq!(message.matches(key).count(), 1, "{key}: {message}");
+        }
     }
 
     #[test]

@@ -128,6 +128,13 @@ pub struct KafkaConfig {
 }
 
 impl KafkaConfig {
+    /// Whether its connections are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        let protocol = self.options.get("security.protocol");
+        let protocol = protocol.and_then(Value::as_str).unwrap_or_default();
+        protocol.to_lowercase().ends_with("ssl")
+    }
+
     /// The name of the transactional producer, if there is to be one.
     pub fn transactional_id(&self) -> Option<String> {
         let default = || format!("onboarding-bridge.{}.{}", self.topic, self.name);
@@ -211,7 +218,8 @@ pub struct NatsConfig {
     pub url: String,
     /// The stream; it must exist and take `<subject_prefix>.>`.
     pub stream: String,
-    /// Events go to `<subject_prefix>.<user>`.
+    /// Events go to `<subject_prefix>.<user>`: words of letters, digits, `-` and `_` with dots between them.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"))]
     pub subject_prefix: String,
     /// Blind windows are told on `<subject_prefix>_control.feed.blind`, if a stream takes it; it never
     /// holds up events.
@@ -242,6 +250,14 @@ pub struct NatsConfig {
     /// Allows a plaintext connection to another machine.
     #[serde(default)]
     pub allow_insecure: bool,
+}
+
+impl NatsConfig {
+    /// Whether its connections are encrypted. One `tls://` means all of them: no address may be the weak one.
+    pub fn is_encrypted(&self) -> bool {
+        let mut urls = self.url.split(',');
+        urls.any(|url| url.trim().starts_with("tls://")) || self.client_cert_file.is_some()
+    }
 }
 
 /// A file of JSON lines, or standard output.

@@ -40,6 +40,9 @@ const RESERVED_KAFKA_OPTIONS: [&str; 18] = [
     "delivery.report.only.error",
 ];
 
+/// What `security.protocol` may be.
+const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
+
 /// Checks the whole configuration.
 ///
 /// # Errors
@@ -249,10 +252,13 @@ fn check_sinks(sinks: &[SinkConfig], wrong: &mut Vec<String>) {
 }
 
 fn check_kafka(index: usize, kafka: &KafkaConfig, wrong: &mut Vec<String>) {
-    if kafka.brokers.is_empty() || kafka.topic.is_empty() {
-        wrong.push(format!(
-            "`sinks[{index}]`: `brokers` and `topic` must not be empty"
-        ));
+    for (key, is_empty) in [
+        ("brokers", kafka.brokers.is_empty()),
+        ("topic", kafka.topic.is_empty()),
+    ] {
+        if is_empty {
+            wrong.push(format!("`sinks[{index}].{key}` must not be empty"));
+        }
     }
     match &kafka.transactional_id {
         Some(_) if !kafka.exactly_once => wrong.push(format!(
@@ -284,12 +290,21 @@ fn check_kafka(index: usize, kafka: &KafkaConfig, wrong: &mut Vec<String>) {
             "`sinks[{index}].options.{option}`: {why}; use SCRAM-SHA-512, PLAIN within TLS, or a client certificate"
         ));
     }
-    let protocol = kafka
-        .options
-        .get("security.protocol")
-        .and_then(|value| value.as_str());
-    let encrypted = protocol.is_some_and(|name| name.to_lowercase().ends_with("ssl"));
-    if !encrypted && !kafka.allow_insecure {
+    check_protocol(index, kafka, wrong);
+}
+
+fn check_protocol(index: usize, kafka: &KafkaConfig, wrong: &mut Vec<String>) {
+    if let Some(protocol) = kafka.options.get("security.protocol") {
+        let name = protocol.as_str().unwrap_or_default().to_lowercase();
+        if !PROTOCOLS.contains(&name.as_str()) {
+            let known = PROTOCOLS.join(", ");
+            wrong.push(format!(
+                "`sinks[{index}].options.security.protocol` must be one of {known}"
+            ));
+            return;
+        }
+    }
+    if !kafka.is_encrypted() && !kafka.allow_insecure {
         for broker in kafka.brokers.iter().filter(|broker| !is_loopback(broker)) {
             wrong.push(format!(
                 "`sinks[{index}].brokers`: {broker} would be reached in plaintext; set \
@@ -316,10 +331,13 @@ fn check_nats(index: usize, nats: &NatsConfig, wrong: &mut Vec<String>) {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
     };
-    if nats.stream.is_empty() || !prefix.split('.').all(token) {
+    if nats.stream.is_empty() {
+        wrong.push(format!("`sinks[{index}].stream` must not be empty"));
+    }
+    if !prefix.split('.').all(token) {
         wrong.push(format!(
-            "`sinks[{index}]`: `stream` must not be empty, and `subject_prefix` must be words of \
-             letters, digits, `-` and `_` with dots between them"
+            "`sinks[{index}].subject_prefix` must be words of letters, digits, `-` and `_` with dots \
+             between them"
         ));
     }
     let logins = [
@@ -433,6 +451,17 @@ mod tests {
                 ),
             }
         }
+    }
+
+    #[test]
+    fn the_chart_refuses_the_options_that_the_bridge_sets() {
+        let checks = include_str!("../../charts/onboarding-bridge/templates/_checks.tpl");
+        let (_, rest) = checks
+            .split_once("define \"onboarding-bridge.reservedKafkaOptions\"")
+            .unwrap();
+        let (list, _) = rest.split_once("end").unwrap();
+        let named: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+        assert_eq!(named, RESERVED_KAFKA_OPTIONS);
     }
 
     #[test]

@@ -95,12 +95,7 @@ pub(super) fn options(config: &NatsConfig) -> Result<ConnectOptions, SinkError> 
         readable("client_key_file", key)?;
         options = options.add_client_certificate(certificate.clone(), key.clone());
     }
-    // One `tls://` means all of them: no address may be the weak one.
-    let tls = config
-        .url
-        .split(',')
-        .any(|url| url.trim().starts_with("tls://"));
-    Ok(options.require_tls(tls || config.client_cert_file.is_some()))
+    Ok(options.require_tls(config.is_encrypted()))
 }
 
 fn addresses(config: &NatsConfig) -> Result<Vec<ServerAddr>, SinkError> {

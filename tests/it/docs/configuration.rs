@@ -104,7 +104,16 @@ fn kind(property: &Value, definitions: &Map<String, Value>) -> String {
                 "field to {}",
                 values(&definitions[of.rsplit('/').next().unwrap()])
             ),
-            None => "option to value".to_owned(),
+            None => match property["properties"].as_object() {
+                Some(fields) => {
+                    let of = fields.values().next().unwrap()["$ref"].as_str().unwrap();
+                    format!(
+                        "field to {}",
+                        values(&definitions[of.rsplit('/').next().unwrap()])
+                    )
+                }
+                None => "option to value".to_owned(),
+            },
         },
         () if is("integer") => "integer".to_owned(),
         () if is("number") => "number".to_owned(),
