@@ -8,7 +8,8 @@ use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use base64::Engine;
@@ -351,8 +352,13 @@ async fn log_level() -> (StatusCode, String) {
 /// Answers with the levels that are in force then.
 async fn change_log_level(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
     levels: String,
 ) -> (StatusCode, String) {
+    if is_of_a_page(&headers) {
+        let why = "not from a page in a browser, and only to localhost, 127.0.0.1 or [::1]\n";
+        return (StatusCode::FORBIDDEN, why.to_owned());
+    }
     if !is_of_this_machine(peer) {
         let why = "only from the machine itself, or through a forwarded port\n";
         return (StatusCode::FORBIDDEN, why.to_owned());
@@ -369,6 +375,16 @@ async fn change_log_level(
 fn is_of_this_machine(peer: SocketAddr) -> bool {
     let peer = peer.ip().to_canonical();
     peer == Ipv4Addr::LOCALHOST || peer == Ipv6Addr::LOCALHOST
+}
+
+/// Whether a browser asks for the sake of a page, which says whose it is; or by a name that somebody may have
+/// given this machine's address so that the page seems to be ours.
+fn is_of_a_page(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).map(|host| host.to_str());
+    let authority: Option<Authority> = host.and_then(|host| host.ok()?.parse().ok());
+    let to_us =
+        authority.is_some_and(|to| ["localhost", "127.0.0.1", "[::1]"].contains(&to.host()));
+    headers.contains_key(header::ORIGIN) || !to_us
 }
 
 /// Runs what reads the journal aside, so that the line never waits for it.
@@ -430,6 +446,30 @@ mod tests {
             ("[::ffff:192.0.2.7]:4000", false),
         ] {
             assert_eq!(is_of_this_machine(peer.parse().unwrap()), may, "{peer}");
+        }
+    }
+
+    #[test]
+    fn a_page_in_a_browser_changes_nothing_whatever_name_it_gives_this_machine() {
+        for (host, origin, is_page) in [
+            (Some("localhost:9464"), None, false),
+            (Some("127.0.0.1:9464"), None, false),
+            (Some("[::1]:9464"), None, false),
+            (Some("localhost"), None, false),
+            (Some("localhost:9464"), Some("http://localhost:9464"), true),
+            (Some("localhost:9464"), Some("null"), true),
+            (Some("evil.example.test:9464"), None, true),
+            (Some("localhost.example.test"), None, true),
+            (Some("192.0.2.7:9464"), None, true),
+            (None, None, true),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [(header::HOST, host), (header::ORIGIN, origin)] {
+                if let Some(value) = value {
+                    headers.insert(name, value.parse().unwrap());
+                }
+            }
+            assert_eq!(is_of_a_page(&headers), is_page, "{host:?} {origin:?}");
         }
     }
 

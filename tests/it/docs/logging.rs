@@ -27,7 +27,7 @@ Where a person looks (a terminal) a line is words, everywhere else it is one JSO
 - `DEBUG`: for who looks for a defect.
 
 `RUST_LOG` sets other levels (`RUST_LOG=debug`, `RUST_LOG=info,onboarding_bridge::feed=debug`).
-A running bridge is asked for its levels, and given others until it ends, by the admin port; only from the same machine, or through a forwarded port:
+A running bridge is asked for its levels, and given others until it ends, by the admin port; only from the same machine, or through a forwarded port, and never by a page in a browser:
 
 ```sh
 curl http://127.0.0.1:9464/log-level
