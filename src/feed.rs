@@ -214,11 +214,13 @@ impl LostReason {
     /// What an operator should do, if there is something to do.
     pub const fn advice(self) -> &'static str {
         match self {
-            Self::Credential => "make feed.api_key_file readable for this process",
-            Self::Authentication => "check the API key and feed.enterprise_flag",
+            Self::Credential => "make `feed.api_key_file` readable for this process",
+            Self::Authentication => {
+                "check the key in `feed.api_key_file`, and `feed.enterprise_flag`"
+            }
             Self::Subscription => "ask the vendor whether this key may read the feed",
             Self::Unreachable | Self::Dropped => {
-                "check feed.url, DNS, the network and the certificate"
+                "check `feed.url`, DNS, the network and the certificate"
             }
             Self::Limited => "look for another user of this address; the vendor limits by address",
             _ => "nothing to do: the bridge reconnects and repairs from the list",

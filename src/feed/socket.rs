@@ -101,6 +101,10 @@ async fn stream(config: &FeedConfig, uri: &Uri) -> Result<MaybeTlsStream<TcpStre
     match TlsConnector::from(tls).connect(name, tcp).await {
         Ok(stream) => Ok(MaybeTlsStream::Rustls(stream)),
         Err(error) if is_drop(&error) => Err(dropped(config)),
+        Err(error) if error.to_string().contains("InvalidContentType") => Err(unreachable(
+            config,
+            &"that port does not speak TLS, as `wss` asks for",
+        )),
         Err(error) => Err(unreachable(config, &error)),
     }
 }

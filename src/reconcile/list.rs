@@ -33,10 +33,12 @@ const ERROR_BYTES: u64 = 4 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
     /// The API key cannot be read.
-    #[error("{0}; make feed.api_key_file readable for this process")]
+    #[error("{0}; make `feed.api_key_file` readable for this process")]
     Credential(String),
     /// The key was refused.
-    #[error("the vendor refuses the API key for the list ({0}); check the key")]
+    #[error(
+        "the vendor refuses the API key for the list ({0}); check the key in `feed.api_key_file`, and its right to read the list"
+    )]
     Refused(u16),
     /// Refused in a way that looks like the vendor's limit.
     #[error("the vendor answered {status}, as it does over its limit or in maintenance")]
@@ -50,7 +52,7 @@ pub enum ListError {
     #[error("the vendor answered {0}{advice}", advice = advice(*.0))]
     Status(u16),
     /// No connection, or one that broke.
-    #[error("cannot reach {url}: {reason}; check reconcile.url and the network")]
+    #[error("cannot reach {url}: {reason}; check `reconcile.url` and the network")]
     Unreachable {
         /// The address.
         url: String,
@@ -99,9 +101,9 @@ impl ListError {
 const fn advice(status: u16) -> &'static str {
     match status {
         300..=399 => {
-            "; a redirect is not followed, because the key would go with it: set reconcile.url"
+            "; a redirect is not followed, because the key would go with it: set `reconcile.url`"
         }
-        404 => "; check reconcile.url",
+        404 => "; check `reconcile.url`",
         _ => "",
     }
 }
@@ -134,6 +136,12 @@ pub(super) fn read(
         .header("Authorization", format!("Bearer {}", key.expose_secret()));
     let mut response = request.call().map_err(|error| match (&way, error) {
         (Some(way), ureq::Error::ConnectProxyFailed(why)) => not_through(way, &url, why).into(),
+        // Its own connection comes first, and what the vendor refuses behind it comes by its answer.
+        (
+            Some(way),
+            error
+            @ (ureq::Error::Io(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed),
+        ) => not_reached(way, &error).into(),
         (_, error) => unreachable(error.to_string()),
     })?;
     match response.status().as_u16() {
@@ -148,6 +156,14 @@ pub(super) fn read(
         complete,
         vendor_time,
     })
+}
+
+/// Why there is no connection to the proxy.
+fn not_reached(way: &Way, error: &ureq::Error) -> ProxyError {
+    ProxyError::Unreachable {
+        proxy: way.url.clone(),
+        reason: error.to_string(),
+    }
 }
 
 /// What the proxy said instead of connecting; the library tells it in words.
@@ -241,7 +257,7 @@ mod tests {
             assert!(!ListError::Status(status).is_refusal());
         }
         let said = |status| ListError::Status(status).to_string();
-        assert!(said(404).contains("check reconcile.url"));
+        assert!(said(404).contains("check `reconcile.url`"));
         assert!(said(302).contains("not followed"));
     }
 }

@@ -39,7 +39,7 @@ async fn a_wrong_key_is_said_with_advice_and_tried_again_slowly() {
     assert!(said["wait_ms"].as_u64().unwrap() >= 60_000, "{said}");
     let message = said["message"].as_str().unwrap();
     assert!(
-        message.contains("check the API key and feed.enterprise_flag"),
+        message.contains("check the key in `feed.api_key_file`, and `feed.enterprise_flag`"),
         "{said}"
     );
     let second = line.control.wait_for(|stats| stats.auth_failed > 1);

@@ -121,7 +121,9 @@ async fn check_says_of_a_proxy_what_is_wrong_and_what_to_do() {
     let stranger = yaml.replacen("user: bridge", "user: stranger", 1);
     let (code, said) = check(behind.folder.path(), &stranger);
     assert_eq!(code, Some(64), "{said}");
-    let refused = said.matches("`feed.proxy.password_file`").count();
+    let refused = said
+        .matches("`feed.proxy.user` and `feed.proxy.password_file`")
+        .count();
     assert_eq!(refused, 2, "for the feed and for the list: {said}");
     assert!(!said.contains("firstword"), "{said}");
 
@@ -132,7 +134,12 @@ async fn check_says_of_a_proxy_what_is_wrong_and_what_to_do() {
         said.contains("feed: cannot reach the proxy http://127.0.0.1:1"),
         "{said}"
     );
-    assert!(said.contains("`feed.proxy.url`"), "{said}");
+    assert_eq!(
+        said.matches("`feed.proxy.url`").count(),
+        2,
+        "for feed and list: {said}"
+    );
+    assert!(!said.contains("`reconcile.url`"), "{said}");
 
     let past = behind.front.accepted();
     assert_eq!(

@@ -25,7 +25,7 @@ async fn point_1_the_other_form_of_the_flag_is_never_tried_unasked() {
     let line = Line::start(options, "", "").await;
     eventually("the refusal", || {
         let log = line.bridge.log();
-        log.contains("check the API key and feed.enterprise_flag")
+        log.contains("check the key in `feed.api_key_file`, and `feed.enterprise_flag`")
             .then_some(())
     });
     let again = line.control.wait_for(|stats| stats.auth_failed > 1);
