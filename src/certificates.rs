@@ -1,7 +1,9 @@
 //! When the certificates that the configuration names expire: for `check`, and for a metric.
 //!
-//! The only file that names the parser of X.509. It reads the files anew at each question, so that a
+//! The only file, with its submodule, that names the parser of X.509. It reads the files anew at each question, so that a
 //! rotated one counts at once. It validates no chain.
+
+pub mod served;
 
 use std::path::{Path, PathBuf};
 

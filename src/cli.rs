@@ -31,7 +31,7 @@ use crate::{process, telemetry};
 const EXIT_CODES: &str = "Exit codes:
   0   done
   64  bad usage or configuration
-  69  a service that is needed refused for good
+  69  a service that is needed refused or did not answer (check, reconcile)
   70  a defect of this program
   74  disk error";
 
@@ -188,11 +188,12 @@ pub fn main() -> ExitCode {
             return code.into();
         }
     };
-    // The demo tells by itself what the log would.
-    let levels = if matches!(cli.command, Command::Demo(_)) {
-        "off"
-    } else {
-        telemetry::USUAL
+    let levels = match cli.command {
+        // The demo tells by itself what the log would.
+        Command::Demo(_) => "off",
+        // And `check` what its looks have found.
+        Command::Check(_) => "error",
+        _ => telemetry::USUAL,
     };
     let log = match telemetry::start(levels) {
         Ok(log) => log,

@@ -1,6 +1,7 @@
-//! Files that only the bridge's own user may read: what is in them is personal.
+//! Files that only the bridge's own user may read: what is in them is personal, or a secret.
 //!
-//! It takes rights away, and gives none but to a file that was just created.
+//! It takes rights away from the bridge's own files, gives none but to a file that was just created, and only
+//! tells of files that somebody else brings.
 
 use std::fs::{File, Metadata, Permissions};
 use std::io;
@@ -78,6 +79,31 @@ fn refused(path: &Path, mode: u32, error: &io::Error) -> io::Error {
     )
 }
 
+/// What somebody else may do with a file that this process only reads, or a folder that it writes to, as a
+/// sentence with what to do; nothing where it is well kept, or cannot be asked.
+///
+/// Whose group it is stays the operator's choice.
+pub fn exposed(path: &Path, is_secret: bool) -> Option<String> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    let (what, better) = match (metadata.is_dir(), is_secret) {
+        (true, _) => ("put files into it", "0700"),
+        (false, true) => ("read it", "0600, or 0640 for a group"),
+        (false, false) => ("change it", "0644"),
+    };
+    let may = if is_secret && metadata.is_file() {
+        0o006
+    } else {
+        0o002
+    };
+    (mode & may != 0).then(|| {
+        let path = path.display();
+        format!(
+            "{path} has the mode {mode:04o}: everybody on this machine may {what}; make it {better}"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,5 +138,34 @@ mod tests {
                 assert_eq!(mode(&path), after, "{before:o} {content:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_secret_that_everybody_may_read_is_told_and_a_certificate_only_if_everybody_may_change_it()
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "x").unwrap();
+        for (mode, is_secret, told) in [
+            (0o600, true, None),
+            (0o440, true, None),
+            (0o644, true, Some("may read it; make it 0600")),
+            (0o666, true, Some("has the mode 0666")),
+            (0o644, false, None),
+            (0o646, false, Some("may change it; make it 0644")),
+        ] {
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let said = exposed(&path, is_secret);
+            let is_right = match told {
+                None => said.is_none(),
+                Some(words) => said.as_ref().is_some_and(|said| said.contains(words)),
+            };
+            assert!(is_right, "{mode:o} {is_secret}: {said:?}");
+        }
+        for (mode, told) in [(0o755, false), (0o777, true)] {
+            std::fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+            assert_eq!(exposed(folder.path(), true).is_some(), told, "{mode:o}");
+        }
+        assert_eq!(exposed(Path::new("/nonexistent/key"), true), None);
     }
 }

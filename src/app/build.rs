@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{App, AppError};
 use crate::admin::{Admin, Certificates, Status};
-use crate::config::{Config, SinkConfig};
+use crate::config::{self, Config, SinkConfig};
 use crate::deliver::{Deliver, Pace, SinkStatus, Start};
 use crate::event::Timestamp;
 use crate::feed::{self, Feed, Heard, budget::Budget, budget::Ledger};
@@ -19,6 +19,7 @@ use crate::journal::{Found, Handle, Journal};
 use crate::metrics::Metrics;
 use crate::normalise;
 use crate::privacy::{self, Privacy};
+use crate::private;
 use crate::reconcile::{Asker, LISTED_QUEUE, Listed, Reconcile, Reports};
 use crate::shutdown::{self, Stop};
 use crate::sink::{self, Sink};
@@ -50,6 +51,8 @@ impl App {
             writer,
             lock,
         } = Journal::open(&config.journal, &names, &metrics, clock)?;
+        // From here on nothing that somebody wrote can end the start, which is told by one line.
+        warn_of_modes(config);
         let (stopper, stop) = shutdown::channel();
         let (last, last_receiver) = watch::channel(None);
         let parts = Parts {
@@ -228,6 +231,21 @@ impl Parts<'_> {
         .with_notices(config)
         .with_rotation(config);
         (deliver, status)
+    }
+}
+
+/// Says which secrets, and whether the journal's folder, everybody on this machine may use.
+fn warn_of_modes(config: &Config) {
+    let files = config::files(config).into_iter();
+    let exposed = files.filter_map(|file| {
+        let why = private::exposed(&file.path, file.is_secret)?;
+        Some((file.key, why))
+    });
+    let folder = config.journal.path.parent();
+    let folder = folder.and_then(|folder| private::exposed(folder, false));
+    let folder = folder.map(|why| ("journal.path".to_owned(), why));
+    for (key, why) in exposed.chain(folder) {
+        tracing::warn!("`{key}`: {why}");
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod finding;
 mod machine;
+mod served;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +27,6 @@ use crate::reconcile;
 use crate::shutdown;
 use crate::sink::{self, ErrorClass};
 
-/// Certificates as they are issued today are renewed weeks before.
-const VENDOR_CERTIFICATE_DAYS: i64 = 7;
-
 /// No single check takes longer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(45);
 
@@ -42,11 +40,17 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failed> {
-    let config = config::load(&args.config.config)?;
-    let mut findings = vec![Finding::good(
-        "configuration",
-        args.config.config.display().to_string(),
-    )];
+    let config = match config::load(&args.config.config) {
+        Ok(config) => config,
+        Err(error) if args.json => {
+            let error = Failed::from(error);
+            let found = Finding::bad("configuration", error.to_string(), error.exit_code());
+            return ended(&[found], true);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut findings = vec![machine::configuration(&args.config.config)];
+    findings.push(machine::files(&config));
     findings.push(match app::privacy(&config) {
         Ok(_) => {
             let warnings = privacy::warnings(&config.privacy);
@@ -56,9 +60,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failed> {
         Err(error) => Finding::bad("privacy", error.to_string(), 64),
     });
     findings.push(machine::certificates(&config, Timestamp::now()));
-    findings.push(machine::journal(&config.journal.path));
+    findings.push(machine::journal(&config.journal));
     findings.extend(machine::keys(&config.journal));
     findings.push(machine::disk(&config.journal));
+    findings.push(machine::port(config.admin.listen).await);
     findings.push(machine::names(&config).await);
     let metrics = Metrics::new(&[]);
     let budget = Budget::new(
@@ -78,12 +83,18 @@ pub(super) async fn run(args: Args) -> Result<(), Failed> {
     for sink in &config.sinks {
         findings.push(destination(sink).await);
     }
-    let code = findings
-        .iter()
-        .map(|finding| finding.code)
-        .find(|code| *code != 0);
-    print(&findings, code.is_none(), args.json)?;
-    code.map_or(Ok(()), |code| Err(Failed::Said(code)))
+    ended(&findings, args.json)
+}
+
+/// Says what was found; the exit code is that of the first finding that has one.
+fn ended(findings: &[Finding], json: bool) -> Result<(), Failed> {
+    let mut codes = findings.iter().map(|finding| finding.exit_code);
+    let code = codes.find(|code| *code != 0).unwrap_or_default();
+    print(findings, code, json)?;
+    match code {
+        0 => Ok(()),
+        code => Err(Failed::Said(code)),
+    }
 }
 
 /// What there is to say when the bridge with this journal, or an earlier check, has spent the share.
@@ -140,7 +151,9 @@ async fn vendor_feed(config: &Config, metrics: Metrics, budget: &Arc<Budget>) ->
                     "; if the next connection ends so too, that counts as the vendor's limit"
                         .to_owned()
                 }
-                _ => String::new(),
+                // It says itself what to look at.
+                _ if detail.contains("`feed.proxy") => String::new(),
+                reason => format!("; {}", reason.advice()),
             };
             Finding::bad("feed", detail + &advice, 69)
         }
@@ -149,14 +162,11 @@ async fn vendor_feed(config: &Config, metrics: Metrics, budget: &Arc<Budget>) ->
 }
 
 fn subscribed(url: &str, certificate_ends: Option<u64>, now: Timestamp) -> Finding {
-    let left = certificate_ends.map(|ends| machine::days(ends, now));
-    let until = left.map_or_else(String::new, |days| {
-        format!(", by a certificate of {days} more days")
-    });
-    let soon = left.filter(|days| *days < VENDOR_CERTIFICATE_DAYS);
-    Finding::good("feed", format!("subscribed at {url}{until}")).warned(soon.map(|_| {
-        "the vendor's certificate expires soon: without a new one nothing is heard then".to_owned()
-    }))
+    let found = Finding::good("feed", format!("subscribed at {url}"));
+    match certificate_ends {
+        Some(ends) => served::told(found, machine::days(ends, now), machine::host(url)),
+        None => found,
+    }
 }
 
 /// The list, and beside it the clock, which the vendor's answer tells.
@@ -168,6 +178,7 @@ async fn vendor_list(config: &Config, budget: &Budget) -> Vec<Finding> {
         Ok(Ok(probed)) => {
             let (users, url) = (probed.users, &config.reconcile.url);
             let list = Finding::good("list", format!("{users} users at {url}"));
+            let list = served::of_list(list, config, Timestamp::now()).await;
             let clock = probed.vendor_time;
             let clock = clock.map(|vendor| machine::clock(vendor, asked, Timestamp::now()));
             std::iter::once(list).chain(clock).collect()
@@ -200,7 +211,8 @@ async fn destination(config: &SinkConfig) -> Finding {
             if !matches!(closed, Ok(Ok(()))) {
                 finding.warnings.push("it did not close".to_owned());
             }
-            finding.warned(side_channels(config).await)
+            let finding = finding.warned(side_channels(config).await);
+            served::of_sink(finding, config, Timestamp::now()).await
         }
         Ok(Err(error)) if error.class == ErrorClass::Configuration => {
             Finding::bad(name, error.message, 64)

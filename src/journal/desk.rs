@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, named_params};
 use serde::Serialize;
 
 use super::seal::{self, Keys, Place, Seal};
-use super::{BUSY_WAIT, JournalError, schema};
+use super::{BUSY_WAIT, JournalError, schema, trouble};
 use crate::config::JournalConfig;
 use crate::event::{EventId, Timestamp};
 
@@ -95,7 +95,7 @@ impl Desk {
             connection.pragma_update(None, "secure_delete", "ON")?;
             schema::application_and_version(&connection)
         };
-        let (application, version) = prepare().map_err(failed)?;
+        let (application, version) = prepare().map_err(|error| schema::failed(path, error))?;
         let format = |reason: String| JournalError::Format {
             path: path.to_owned(),
             reason,
@@ -111,6 +111,33 @@ impl Desk {
                 known: schema::VERSION,
             }),
             _ => Err(format("it is the database of another program".to_owned())),
+        }
+    }
+
+    /// What a bridge would do with the file at its start, beyond opening it; nothing where there is none yet,
+    /// or it is as it should be. For `check`, beside a bridge or without one.
+    ///
+    /// # Errors
+    /// [`JournalError`] when the start would fail.
+    pub fn look(config: &JournalConfig) -> Result<Option<&'static str>, JournalError> {
+        if std::fs::metadata(&config.path).is_ok_and(|file| file.len() == 0)
+            || !config.path.exists()
+        {
+            return Ok(None);
+        }
+        match Self::open(config) {
+            Ok(_) => Ok(None),
+            Err(JournalError::OtherVersion { found, known, .. }) if found < known => Ok(Some(
+                "the journal is of an older version: the next start brings it up to date",
+            )),
+            Err(JournalError::Sql(error))
+                if trouble::meaning(&error) == trouble::Reaction::Damaged =>
+            {
+                Ok(Some(
+                    "the journal is damaged: the next start saves what can be read of it, and counts the rest",
+                ))
+            }
+            Err(error) => Err(error),
         }
     }
 

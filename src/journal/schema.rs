@@ -466,7 +466,7 @@ fn not_private(path: &Path, error: &std::io::Error) -> JournalError {
 }
 
 /// What an error means before anything was heard.
-fn failed(path: &Path, error: rusqlite::Error) -> JournalError {
+pub(super) fn failed(path: &Path, error: rusqlite::Error) -> JournalError {
     match trouble::meaning(&error) {
         // A first page that makes no sense is met as an error that would elsewhere be a defect.
         Reaction::NotOurs | Reaction::Defect => JournalError::Format {

@@ -10,9 +10,8 @@ pub(super) struct Finding {
     pub ok: bool,
     pub detail: String,
     pub warnings: Vec<String>,
-    /// Exit code that this finding asks for.
-    #[serde(skip)]
-    pub code: u8,
+    /// Exit code that this finding asks for; 0 if it is good.
+    pub exit_code: u8,
 }
 
 impl Finding {
@@ -23,14 +22,14 @@ impl Finding {
             ok: true,
             detail,
             warnings: Vec::new(),
-            code: 0,
+            exit_code: 0,
         }
     }
 
     pub(super) fn bad(check: impl Into<String>, detail: impl Into<String>, code: u8) -> Self {
         Self {
             ok: false,
-            code,
+            exit_code: code,
             ..Self::good(check, detail)
         }
     }
@@ -41,10 +40,12 @@ impl Finding {
     }
 }
 
-pub(super) fn print(findings: &[Finding], ready: bool, json: bool) -> std::io::Result<()> {
+pub(super) fn print(findings: &[Finding], exit_code: u8, json: bool) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
+    let ready = exit_code == 0;
     if json {
-        let report = serde_json::json!({"ready": ready, "checks": findings});
+        let report =
+            serde_json::json!({"ready": ready, "exit_code": exit_code, "checks": findings});
         return writeln!(out, "{report:#}");
     }
     for finding in findings {

@@ -1,6 +1,8 @@
 //! What can be told without asking a server for anything but its address: files, disk, names, clock.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,9 +10,11 @@ use tokio::time::timeout;
 
 use super::finding::Finding;
 use crate::certificates::{self, CertificateError, CertificateFile};
-use crate::config::{Config, JournalConfig, Size};
+use crate::config::{self, Config, JournalConfig, Size};
 use crate::event::Timestamp;
+use crate::feed;
 use crate::journal;
+use crate::private;
 use crate::process;
 
 /// A certificate that ends earlier is warned of.
@@ -79,21 +83,87 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Whether the journal's folder can be written; the journal itself may be in use by a bridge.
-pub(super) fn journal(path: &Path) -> Finding {
-    let folder = folder_of(path);
+/// The file of the configuration, which was read.
+pub(super) fn configuration(path: &Path) -> Finding {
+    let found = Finding::good("configuration", path.display().to_string());
+    found.warned(private::exposed(path, false))
+}
+
+/// Whether each file that the configuration names can be read, and the secret ones by nobody else.
+pub(super) fn files(config: &Config) -> Finding {
+    let (mut bad, mut warnings) = (Vec::new(), Vec::new());
+    if let Err(error) = feed::api_key(&config.feed) {
+        bad.push(format!("`feed.api_key_file`: {error}"));
+    }
+    let files = config::files(config);
+    for file in &files {
+        let key = &file.key;
+        match std::fs::File::open(&file.path) {
+            Ok(_) => warnings.extend(
+                private::exposed(&file.path, file.is_secret).map(|why| format!("`{key}`: {why}")),
+            ),
+            Err(_) if key == "feed.api_key_file" => {}
+            Err(error) => bad.push(format!(
+                "`{key}`: cannot read {}: {error}",
+                file.path.display()
+            )),
+        }
+    }
+    if !bad.is_empty() {
+        let bad = bad.join("; ");
+        let detail = format!("{bad}; make it readable for this user, or name another");
+        return Finding::bad("files", detail, 64).warned(warnings);
+    }
+    let detail = format!("{} named, each can be read", files.len());
+    Finding::good("files", detail).warned(warnings)
+}
+
+/// Whether the journal's folder can be written, and the file is one that a bridge can open; it may be in use by
+/// one.
+pub(super) fn journal(config: &JournalConfig) -> Finding {
+    let folder = folder_of(&config.path);
     let probe = folder.join(format!(".onboarding-bridge-check-{}", std::process::id()));
     let tried = std::fs::File::create_new(&probe).and_then(|file| {
         file.sync_all()?;
         std::fs::remove_file(&probe)
     });
-    match tried {
-        Ok(()) => Finding::good("journal", format!("{} can be written", folder.display())),
+    if let Err(error) = tried {
+        let folder = folder.display();
+        let detail = format!("cannot write to {folder}: {error}; make it writable for this user");
+        return Finding::bad("journal", detail, 74);
+    }
+    let exposed = private::exposed(folder, false);
+    match journal::Desk::look(config) {
+        Ok(to_do) => {
+            let path = config.path.display();
+            let detail = match config.path.exists() {
+                true => format!("{path} can be opened, and its folder written"),
+                false => format!("{path} is not there yet; its folder can be written"),
+            };
+            Finding::good("journal", detail)
+                .warned(exposed)
+                .warned(to_do.map(str::to_owned))
+        }
         Err(error) => {
-            let folder = folder.display();
-            let detail =
-                format!("cannot write to {folder}: {error}; make it writable for this user");
-            Finding::bad("journal", detail, 74)
+            let code = if error.is_configuration() { 64 } else { 74 };
+            Finding::bad("journal", error.to_string(), code).warned(exposed)
+        }
+    }
+}
+
+/// Whether the admin port can be had. Beside a running bridge it cannot, which is no mistake.
+pub(super) async fn port(listen: SocketAddr) -> Finding {
+    match tokio::net::TcpListener::bind(listen).await {
+        Ok(_) => Finding::good("admin", format!("{listen} is free")),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            let warning = "if that is not the bridge itself, it will not start: set `admin.listen` to another port";
+            Finding::good("admin", format!("{listen} is taken")).warned([warning.to_owned()])
+        }
+        Err(error) => {
+            let detail = format!(
+                "cannot listen on {listen}: {error}; set `admin.listen` to an address of this machine, and a port from 1024 on"
+            );
+            Finding::bad("admin", detail, 64)
         }
     }
 }
@@ -189,7 +259,7 @@ fn hosts(config: &Config) -> Vec<(String, String)> {
 }
 
 /// The host of an address with or without scheme, port and path.
-fn host(address: &str) -> &str {
+pub(super) fn host(address: &str) -> &str {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     match authority.strip_prefix('[') {
@@ -273,7 +343,7 @@ mod tests {
         );
         let over = found(PEM, -1);
         assert!(!over.ok && over.detail.contains("has expired"), "{over:?}");
-        assert_eq!(over.code, 64);
+        assert_eq!(over.exit_code, 64);
         let none = found("nothing", 31);
         assert!(
             !none.ok && none.detail.contains("no certificate in PEM form"),
@@ -302,7 +372,7 @@ mod tests {
         // What little it lacks has room.
         assert!(found(63, 990).ok);
         let full = found(63, 0);
-        assert!(!full.ok && full.code == 74, "{full:?}");
+        assert!(!full.ok && full.exit_code == 74, "{full:?}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The other commands: what `check`, `schema`, `--print-config` and `--help` answer.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use async_nats::jetstream::{self, stream};
 use onboarding_bridge::config::SinkConfig;
@@ -40,12 +42,14 @@ async fn check_beside_a_working_bridge_does_not_shut_out_its_transactions() {
 }
 
 /// What `check` looks at, in this order.
-const CHECKS: [&str; 12] = [
+const CHECKS: [&str; 14] = [
     "configuration",
+    "files",
     "privacy",
     "certificates",
     "journal",
     "disk",
+    "admin",
     "names",
     "feed",
     "list",
@@ -84,6 +88,7 @@ async fn check_of_a_whole_line_says_ready_to_people_and_to_machines() {
     assert_eq!(names, CHECKS);
     for check in checks {
         assert_eq!(check["ok"], true, "{check}");
+        assert_eq!(check["exit_code"], 0, "{check}");
         assert!(
             check["detail"].is_string() && check["warnings"].is_array(),
             "{check}"
@@ -115,6 +120,121 @@ async fn check_of_a_whole_line_says_ready_to_people_and_to_machines() {
         assert_eq!(failed.unwrap()["check"], name, "{output}");
     }
     simulator.shutdown().await;
+}
+
+/// The report of `check --json` and its exit code.
+fn report(path: &Path) -> (Option<i32>, Value) {
+    let (code, output, said) = command(&["check", "--json", "--config", path.to_str().unwrap()]);
+    assert_eq!(said, "", "the report says it all");
+    let report: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(Some(&report["exit_code"]), code.map(Value::from).as_ref());
+    (code, report)
+}
+
+/// What it says of one thing.
+fn finding<'a>(report: &'a Value, check: &str) -> &'a Value {
+    let mut checks = report["checks"].as_array().unwrap().iter();
+    checks.find(|found| found["check"] == check).unwrap()
+}
+
+#[test]
+fn check_tells_who_else_may_read_a_key_and_that_the_port_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let by = format!("api_key_file: {}", key.display());
+    let yaml = changed(folder.path(), &format!("api_key: {CANARY}"), &by);
+    let listen = taken.local_addr().unwrap().to_string();
+    let path = folder.path().join("bridge.yaml");
+    std::fs::write(&path, yaml.replace("127.0.0.1:0", &listen)).unwrap();
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    std::fs::write(&key, CANARY).unwrap();
+    mode(&key, 0o666);
+    mode(folder.path(), 0o777);
+    let (code, told) = report(&path);
+    assert_eq!(code, Some(69), "nobody is at the vendor's port");
+    for (check, words) in [
+        ("files", ["`feed.api_key_file`", "0666"]),
+        ("journal", ["0777", "everybody"]),
+        ("admin", ["will not start", "`admin.listen`"]),
+    ] {
+        let warning = finding(&told, check)["warnings"][0].as_str().unwrap();
+        assert!(words.iter().all(|word| warning.contains(word)), "{warning}");
+    }
+    mode(&key, 0o600);
+    mode(folder.path(), 0o700);
+    drop(taken);
+    let (_, told) = report(&path);
+    for check in ["files", "journal", "admin"] {
+        assert_eq!(
+            finding(&told, check)["warnings"],
+            serde_json::json!([]),
+            "{check}"
+        );
+    }
+}
+
+#[test]
+fn a_key_that_is_not_there_is_told_by_check_also_when_the_vendors_share_is_spent() {
+    let folder = tempfile::tempdir().unwrap();
+    let by = "api_key_file: /nonexistent/key\n  limits: {requests_per_minute: 4}";
+    let yaml = changed(folder.path(), &format!("api_key: {CANARY}"), by);
+    let path = folder.path().join("bridge.yaml");
+    std::fs::write(&path, yaml).unwrap();
+    for _ in 0..2 {
+        let (code, told) = report(&path);
+        assert_eq!(code, Some(64), "{told}");
+        let found = finding(&told, "files");
+        let detail = found["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("`feed.api_key_file`") && detail.contains("/nonexistent/key"),
+            "{detail}"
+        );
+        assert_eq!(found["exit_code"], 64);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_journal_is_told_by_check_as_by_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bridge.yaml");
+    let yaml = changed(folder.path(), "", "");
+    std::fs::write(&path, &yaml).unwrap();
+    let journal = folder.path().join("journal.db");
+    std::fs::write(
+        &journal,
+        "no database at all, but long enough to have a header".repeat(90),
+    )
+    .unwrap();
+    let (code, told) = report(&path);
+    assert_eq!(code, Some(74), "{told}");
+    let detail = finding(&told, "journal")["detail"].as_str().unwrap();
+    assert!(detail.contains("journal.db"), "{detail}");
+    super::refused(folder.path(), &yaml, 74);
+}
+
+#[test]
+fn a_wrong_configuration_is_one_report_for_machines_and_one_line_for_people() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bridge.yaml");
+    let yaml = changed(folder.path(), "journal:", "sink: []\njournl: {}\njournal:");
+    std::fs::write(&path, yaml).unwrap();
+    let (code, told) = report(&path);
+    assert_eq!((code, &told["ready"]), (Some(64), &false.into()));
+    let detail = finding(&told, "configuration")["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("`sink`") && detail.contains("`journl`"),
+        "{detail}"
+    );
+    let (code, output, said) = command(&["check", "--config", path.to_str().unwrap()]);
+    assert_eq!(
+        (code, output.as_str(), said.lines().count()),
+        (Some(64), "", 1)
+    );
+    let (code, told) = report(Path::new("/nonexistent/bridge.yaml"));
+    assert_eq!(code, Some(64), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

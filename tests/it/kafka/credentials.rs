@@ -4,12 +4,13 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use onboarding_bridge::certificates::served::{self, Greeting};
 use onboarding_bridge::sink::kafka::tail::ensure_topic;
 use onboarding_bridge::sink::{ErrorClass, Sink};
 
 use super::{numbers, sink};
 use crate::support::beds::OwnBed;
-use crate::support::certificates::{Authority, Issued};
+use crate::support::certificates::{Authority, Issued, ends_within_two_days};
 use crate::support::kafka_admin::{grant, set_password};
 use crate::support::oracle::read_by_java;
 use crate::support::records::records;
@@ -116,6 +117,9 @@ async fn a_password_within_tls_lets_in_and_another_does_not() {
     }
     let settings: Vec<_> = settings.iter().map(String::as_str).collect();
     let bed = OwnBed::kafka_with(&settings);
+    let (_, port) = bed.address.rsplit_once(':').unwrap();
+    let ends = served::ends("127.0.0.1", port.parse().unwrap(), Greeting::None).await;
+    assert!(ends.is_some_and(ends_within_two_days), "{ends:?}");
     let topic = unique("sasl-ssl");
     ensure_topic(&bed.direct, &topic, 1).await.unwrap();
     grant(&bed.direct, "bridge", &format!("topic:{topic}"), &ALL);

@@ -6,13 +6,14 @@ use async_nats::jetstream::{self, stream};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
+use onboarding_bridge::certificates::served::{self, Greeting};
 use onboarding_bridge::sink::nats::tail::ensure_stream;
 use onboarding_bridge::sink::{ErrorClass, Sink};
 use serde_json::{Value, json};
 
 use super::{as_admin, sink};
 use crate::support::beds::OwnBed;
-use crate::support::certificates::{Authority, Issued};
+use crate::support::certificates::{Authority, Issued, ends_within_two_days};
 use crate::support::records::records;
 
 const CANARY: &str = "canary-8e";
@@ -219,6 +220,9 @@ async fn a_client_certificate_lets_in_and_none_or_a_foreign_one_does_not() {
     let bed = OwnBed::nats(&[&tls, "allow_non_tls=true"]);
     ensure_stream(&bed.address, "OK", "ok.users").await.unwrap();
     let url = bed.address.replace("nats://", "tls://");
+    let (_, port) = url.rsplit_once(':').unwrap();
+    let ends = served::ends("127.0.0.1", port.parse().unwrap(), Greeting::Line).await;
+    assert!(ends.is_some_and(ends_within_two_days), "{ends:?}");
     let client = |client: &Issued| {
         let (certificate, key) = (file(&client.certificate), file(&client.key));
         let more = option("client_cert_file", &certificate) + &option("client_key_file", &key);

@@ -58,6 +58,13 @@ impl Authority {
     }
 }
 
+/// Whether this is the end of one that was issued now, in Unix seconds.
+pub(crate) fn ends_within_two_days(ends: u64) -> bool {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let left = ends.saturating_sub(now.unwrap().as_secs());
+    (1..=2 * 24 * 3600).contains(&left)
+}
+
 fn openssl(folder: &Path, command: &str) {
     let output = Command::new("openssl")
         .args(command.split_whitespace())
