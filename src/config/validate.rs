@@ -459,7 +459,7 @@ mod tests {
         let (_, rest) = checks
             .split_once("define \"onboarding-bridge.reservedKafkaOptions\"")
             .unwrap();
-        let (list, _) = rest.split_once("end").unwrap();
+        let (list, _) = rest.split_once("{{- end").unwrap();
         let named: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
         assert_eq!(named, RESERVED_KAFKA_OPTIONS);
     }
