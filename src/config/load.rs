@@ -195,6 +195,9 @@ fn sinks_of(sinks: Value, wrong: &mut Vec<ConfigError>) -> Vec<SinkConfig> {
     parsed
 }
 
+/// So many unknown keys of one part are told; with more it is another file than meant.
+const UNKNOWN_MOST: usize = 20;
+
 /// The typed value. Each unknown key is noted and left out, so that the next one shows; a wrong value ends it.
 fn typed<T: DeserializeOwned>(
     mut value: Value,
@@ -216,7 +219,9 @@ fn typed<T: DeserializeOwned>(
         let reason = error.inner().to_string();
         wrong.push(describe(key, &reason));
         let unknown = unknown_field(&reason).map(|(unknown, _)| unknown);
-        if !unknown.is_some_and(|unknown| take_out(&mut value, error.path(), unknown)) {
+        let enough = wrong.len() - noted == UNKNOWN_MOST;
+        let is_out = unknown.is_some_and(|unknown| take_out(&mut value, error.path(), unknown));
+        if enough || !is_out {
             return None;
         }
     }
