@@ -11,7 +11,7 @@ pub mod units;
 pub mod validate;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -228,6 +228,14 @@ impl JournalConfig {
         Self {
             path: path.into(),
             ..all_defaults()
+        }
+    }
+
+    /// The folder of the file.
+    pub fn folder(&self) -> &Path {
+        match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
         }
     }
 }

@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::config::{self, Config};
+
 /// The mode of each of them.
 pub const MODE: u32 = 0o600;
 
@@ -77,6 +79,16 @@ fn refused(path: &Path, mode: u32, error: &io::Error) -> io::Error {
              bridge's user, with the mode 0600"
         ),
     )
+}
+
+/// A sentence for each file that a configuration names and everybody may use, after its key.
+pub fn exposed_files(config: &Config) -> Vec<String> {
+    let files = config::files(config).into_iter();
+    let exposed = files.filter_map(|file| {
+        let why = exposed(&file.path, file.is_secret)?;
+        Some(format!("`{}`: {why}", file.key))
+    });
+    exposed.collect()
 }
 
 /// What somebody else may do with a file that this process only reads, or a folder that it writes to, as a

@@ -40,9 +40,13 @@ def folder_of(version):
     return folder
 
 
-def embedded(folder, todo):
-    """The definitions of these names, and of all that they need."""
-    known = json.loads((folder / "_definitions.json").read_text())["$defs"]
+def known_in(folder):
+    """Every definition of a version."""
+    return json.loads((folder / "_definitions.json").read_text())["$defs"]
+
+
+def embedded(known, todo):
+    """Of the known definitions those of these names, and of all that they need."""
     made = {}
     while todo:
         name = todo.pop()
@@ -53,13 +57,14 @@ def embedded(folder, todo):
 
 def builtin(version, out):
     folder = folder_of(version)
+    known = known_in(folder)
     for file in folder.glob("[!_]*.json"):
         schema = json.loads(file.read_text())
         if not {"apiVersion", "kind"} <= set(schema.get("properties", {})):
             continue
         todo = []
         schema = localised(schema, todo)
-        (out / file.name).write_text(json.dumps({**schema, "$defs": embedded(folder, todo)}))
+        (out / file.name).write_text(json.dumps({**schema, "$defs": embedded(known, todo)}))
 
 
 def plain(node):
@@ -79,7 +84,7 @@ def definitions(schema, beginning, version):
     todo = []
     localised(schema, todo)
     todo = [name for name in todo if name.startswith(beginning)]
-    return dict(sorted(plain(embedded(folder_of(version), todo)).items()))
+    return dict(sorted(plain(embedded(known_in(folder_of(version)), todo)).items()))
 
 
 def strict(node):

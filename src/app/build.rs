@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{App, AppError};
 use crate::admin::{Admin, Certificates, Status};
-use crate::config::{self, Config, SinkConfig};
+use crate::config::{Config, SinkConfig};
 use crate::deliver::{Deliver, Pace, SinkStatus, Start};
 use crate::event::Timestamp;
 use crate::feed::{self, Feed, Heard, budget::Budget, budget::Ledger};
@@ -236,16 +236,11 @@ impl Parts<'_> {
 
 /// Says which secrets, and whether the journal's folder, everybody on this machine may use.
 fn warn_of_modes(config: &Config) {
-    let files = config::files(config).into_iter();
-    let exposed = files.filter_map(|file| {
-        let why = private::exposed(&file.path, file.is_secret)?;
-        Some((file.key, why))
-    });
-    let folder = config.journal.path.parent();
-    let folder = folder.and_then(|folder| private::exposed(folder, false));
-    let folder = folder.map(|why| ("journal.path".to_owned(), why));
-    for (key, why) in exposed.chain(folder) {
-        tracing::warn!("`{key}`: {why}");
+    for warning in private::exposed_files(config) {
+        tracing::warn!("{warning}");
+    }
+    if let Some(why) = private::exposed(config.journal.folder(), false) {
+        tracing::warn!("`journal.path`: {why}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! When the certificate ends that a server shows. It trusts nobody and tells nothing: whether the
 //! certificate is to be believed is judged where the server is used.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -32,7 +32,7 @@ pub enum Greeting {
 pub async fn ends(host: &str, port: u16, greeting: Greeting) -> Option<u64> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let noted = Arc::new(Noted {
-        ends: Mutex::new(None),
+        ends: OnceLock::new(),
         provider: Arc::clone(&provider),
     });
     let config = ClientConfig::builder_with_provider(provider)
@@ -58,23 +58,14 @@ pub async fn ends(host: &str, port: u16, greeting: Greeting) -> Option<u64> {
     };
     // A server that wants a client certificate refuses, after it has shown its own.
     drop(timeout(PATIENCE, look).await);
-    noted.take()
+    *noted.ends.get()?
 }
 
 /// Notes the end of the certificate that it is shown.
 #[derive(Debug)]
 struct Noted {
-    ends: Mutex<Option<u64>>,
+    ends: OnceLock<Option<u64>>,
     provider: Arc<CryptoProvider>,
-}
-
-impl Noted {
-    fn take(&self) -> Option<u64> {
-        self.ends
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
 }
 
 impl ServerCertVerifier for Noted {
@@ -86,7 +77,7 @@ impl ServerCertVerifier for Noted {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = super::not_after(certificate);
+        self.ends.get_or_init(|| super::not_after(certificate));
         Ok(ServerCertVerified::assertion())
     }
 

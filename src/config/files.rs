@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::Config;
-
-/// How the keys end whose value is a file: ours, and those of librdkafka's options.
-const ENDS: [&str; 5] = ["_file", "_files", ".location", ".file", ".keytab"];
+use super::sinks::FILE_ENDS;
 
 /// Parts of the keys of files that everybody may read.
 const PUBLIC: [&str; 6] = [
@@ -57,7 +55,8 @@ fn walk(value: &Value, key: &str, is_file: bool, found: &mut Vec<NamedFile>) {
                     "" => name.clone(),
                     _ => format!("{key}.{name}"),
                 };
-                let is_file = ENDS.iter().any(|end| name.ends_with(end));
+                let is_file =
+                    FILE_ENDS.iter().any(|end| name.ends_with(end)) || name.ends_with("_files");
                 walk(value, &inner, is_file, found);
             }
         }

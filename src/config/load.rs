@@ -206,7 +206,7 @@ fn typed<T: DeserializeOwned>(
 ) -> Option<T> {
     let noted = wrong.len();
     loop {
-        let error = match serde_path_to_error::deserialize(value.clone()) {
+        let error = match serde_path_to_error::deserialize(&value) {
             Ok(typed) => return (wrong.len() == noted).then_some(typed),
             Err(error) => error,
         };

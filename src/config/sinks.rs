@@ -158,7 +158,7 @@ const SECRET_WORDS: [&str; 5] = [
 ];
 
 /// How the names of options end whose value is a file: the first is ours, the others librdkafka's own.
-const FILE_ENDS: [&str; 4] = ["_file", ".location", ".file", ".keytab"];
+pub(super) const FILE_ENDS: [&str; 4] = ["_file", ".location", ".file", ".keytab"];
 
 impl KafkaOptions {
     /// The options that say who this sink is and whom it trusts, by the beginning of their names

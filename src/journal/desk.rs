@@ -120,9 +120,7 @@ impl Desk {
     /// # Errors
     /// [`JournalError`] when the start would fail.
     pub fn look(config: &JournalConfig) -> Result<Option<&'static str>, JournalError> {
-        if std::fs::metadata(&config.path).is_ok_and(|file| file.len() == 0)
-            || !config.path.exists()
-        {
+        if !std::fs::metadata(&config.path).is_ok_and(|file| file.len() > 0) {
             return Ok(None);
         }
         match Self::open(config) {

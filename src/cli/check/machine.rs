@@ -76,13 +76,6 @@ pub(super) fn days(until: u64, now: Timestamp) -> i64 {
     (until * 1000 - now.as_millis()).div_euclid(DAY_MS)
 }
 
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
 /// The file of the configuration, which was read.
 pub(super) fn configuration(path: &Path) -> Finding {
     let found = Finding::good("configuration", path.display().to_string());
@@ -91,24 +84,19 @@ pub(super) fn configuration(path: &Path) -> Finding {
 
 /// Whether each file that the configuration names can be read, and the secret ones by nobody else.
 pub(super) fn files(config: &Config) -> Finding {
-    let (mut bad, mut warnings) = (Vec::new(), Vec::new());
+    let mut bad = Vec::new();
     if let Err(error) = feed::api_key(&config.feed) {
         bad.push(format!("`feed.api_key_file`: {error}"));
     }
     let files = config::files(config);
-    for file in &files {
-        let key = &file.key;
-        match std::fs::File::open(&file.path) {
-            Ok(_) => warnings.extend(
-                private::exposed(&file.path, file.is_secret).map(|why| format!("`{key}`: {why}")),
-            ),
-            Err(_) if key == "feed.api_key_file" => {}
-            Err(error) => bad.push(format!(
-                "`{key}`: cannot read {}: {error}",
-                file.path.display()
-            )),
+    // The API key is read already, and told with what it lacks.
+    for file in files.iter().filter(|file| file.key != "feed.api_key_file") {
+        if let Err(error) = std::fs::File::open(&file.path) {
+            let (key, path) = (&file.key, file.path.display());
+            bad.push(format!("`{key}`: cannot read {path}: {error}"));
         }
     }
+    let warnings = private::exposed_files(config);
     if !bad.is_empty() {
         let bad = bad.join("; ");
         let detail = format!("{bad}; make it readable for this user, or name another");
@@ -121,7 +109,7 @@ pub(super) fn files(config: &Config) -> Finding {
 /// Whether the journal's folder can be written, and the file is one that a bridge can open; it may be in use by
 /// one.
 pub(super) fn journal(config: &JournalConfig) -> Finding {
-    let folder = folder_of(&config.path);
+    let folder = config.folder();
     let probe = folder.join(format!(".onboarding-bridge-check-{}", std::process::id()));
     let tried = std::fs::File::create_new(&probe).and_then(|file| {
         file.sync_all()?;
@@ -181,7 +169,7 @@ pub(super) fn keys(config: &JournalConfig) -> Option<Finding> {
 
 /// Whether the disk has the room that the journal may take.
 pub(super) fn disk(config: &JournalConfig) -> Finding {
-    let folder = folder_of(&config.path);
+    let folder = config.folder();
     let free = match process::free_bytes(folder) {
         Ok(free) => free,
         Err(error) => {
